@@ -1,0 +1,4 @@
+//! Development tasks of the workspace.
+fn main() -> anyhow::Result<()> {
+    Ok(())
+}

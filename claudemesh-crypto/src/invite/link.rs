@@ -177,7 +177,7 @@ pub fn format_link(base_url: &str, code: &str, secret: &InviteSecret, owner: &Pu
     bytes[..32].copy_from_slice(secret.as_bytes());
     bytes[32..].copy_from_slice(owner.as_bytes());
     let fragment = Zeroizing::new(encode_base64_url(bytes.as_slice()));
-    let separator = if base_url.ends_with(['/', ':']) { "" } else { "/" };
+    let separator = if base_url.ends_with('/') { "" } else { "/" };
     Zeroizing::new(format!("{base_url}{separator}i/{code}#{}", fragment.as_str()))
 }
 

@@ -1,0 +1,24 @@
+//! Sizes and counts that every party keeps to. Schemas state them too, so that a caller is told before the broker is.
+
+/// Largest WebSocket message that the broker accepts, in bytes.
+pub const MAX_FRAME_BYTES: usize = 2 * 1024 * 1024;
+/// Largest frame that an original broker is sure to accept, in bytes.
+pub const MAX_V1_FRAME_BYTES: usize = 65_536;
+/// Largest base64 ciphertext of a message, in characters (about 768 KiB of text).
+pub const MAX_CIPHERTEXT_CHARS: usize = 1024 * 1024;
+/// Longest message text that a client seals, in bytes of UTF-8.
+pub const MAX_MESSAGE_BYTES: usize = 750_000;
+/// Largest state value, in bytes of compact JSON.
+pub const MAX_STATE_VALUE_BYTES: usize = 65_536;
+/// Most keys in one mesh's state.
+pub const MAX_STATE_KEYS: usize = 10_000;
+/// Most groups that one session may be in.
+pub const MAX_GROUPS_PER_SESSION: usize = 64;
+/// Largest body of an HTTP request that is not an upload, in bytes.
+pub const MAX_HTTP_BODY_BYTES: usize = 65_536;
+/// Shortest and longest time that a message may wait for its recipient, in milliseconds.
+pub const MESSAGE_TTL_MS: std::ops::RangeInclusive<u64> = 1_000..=30 * 24 * 3_600_000;
+/// How long a message waits when the sender does not say, in milliseconds: seven days.
+pub const DEFAULT_MESSAGE_TTL_MS: u64 = 7 * 24 * 3_600_000;
+/// Most messages in one answer to `pull_messages` and most acknowledgements in one `ack_messages`.
+pub const MAX_BATCH: usize = 256;

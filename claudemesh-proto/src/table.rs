@@ -1,0 +1,84 @@
+//! The two tables from which everything else is derived.
+
+/// Calls `$callback!` with every operation that the broker serves.
+///
+/// Row: `{ method, Request => Response, "request type" => "reply type", reply when, family, permission, rate class,
+/// ordering, audit entry, what the broker sees }`. See [`OperationMeta`](crate::OperationMeta) for the columns.
+///
+/// To add an operation: its types in `ops/<family>.rs`, a row here, a handler in the broker, a test.
+#[macro_export]
+macro_rules! for_each_operation {
+    ($callback:ident) => {
+        $callback! {
+            { send, SendEnvelope => SendAck, "send" => "ack", Always, Messaging, Send, Message, Pipelined, Some("message_sent"), Sealed }
+            { list_peers, ListPeers => PeersList, "list_peers" => "peers_list", Always, Messaging, Member, Read, Serial, None, Clear }
+            { message_status, MessageStatus => MessageStatusResult, "message_status" => "message_status_result", Always, Messaging, Member, Read, Serial, None, Clear }
+            { pull_messages, PullMessages => MessagesPulled, "pull_messages" => "messages_pulled", Always, Messaging, Member, Read, Serial, None, Sealed }
+            { ack_messages, AckMessages => MessagesAcked, "ack_messages" => "messages_acked", Asked, Messaging, Member, Message, Pipelined, None, Clear }
+
+            { set_status, SetStatus => StatusSet, "set_status" => "status_set", Asked, Profile, Member, Write, Serial, None, Clear }
+            { set_summary, SetSummary => SummarySet, "set_summary" => "summary_set", Asked, Profile, Member, Write, Serial, None, Clear }
+            { set_stats, SetStats => StatsSet, "set_stats" => "stats_set", Asked, Profile, Member, Write, Serial, None, Clear }
+            { set_visible, SetVisible => VisibleSet, "set_visible" => "ack", Always, Profile, Member, Write, Serial, None, Clear }
+            { set_profile, SetProfile => ProfileSet, "set_profile" => "ack", Always, Profile, Member, Write, Serial, None, Clear }
+
+            { join_group, JoinGroup => GroupJoined, "join_group" => "group_joined", Asked, Groups, Member, Write, Serial, Some("group_joined"), Clear }
+            { leave_group, LeaveGroup => GroupLeft, "leave_group" => "group_left", Asked, Groups, Member, Write, Serial, Some("group_left"), Clear }
+
+            { set_state, SetState => StateSet, "set_state" => "state_set", Asked, State, WriteState, Write, Serial, Some("state_set"), Clear }
+            { get_state, GetState => StateResult, "get_state" => "state_result", Always, State, Member, Read, Serial, None, Clear }
+            { list_state, ListState => StateList, "list_state" => "state_list", Always, State, Member, Read, Serial, None, Clear }
+            { delete_state, DeleteState => StateDeleted, "delete_state" => "state_deleted", Always, State, WriteState, Write, Serial, Some("state_deleted"), Clear }
+
+            { list_members, ListMembers => MembersList, "list_members" => "members_list", Always, Members, Member, Read, Serial, None, Clear }
+            { remove_member, RemoveMember => MemberRemoved, "remove_member" => "member_removed", Always, Members, Member, Write, Serial, Some("member_removed"), Clear }
+            { set_grants, SetGrants => Grants, "set_grants" => "grants", Always, Members, Member, Write, Serial, Some("grants_set"), Clear }
+            { get_grants, GetGrants => Grants, "get_grants" => "grants", Always, Members, Member, Read, Serial, None, Clear }
+
+            { mesh_info, MeshInfo => MeshInfoResult, "mesh_info" => "mesh_info_result", Always, Mesh, Member, Read, Serial, None, Clear }
+            { mesh_stats, MeshStats => MeshStatsResult, "mesh_stats" => "mesh_stats_result", Always, Mesh, Member, Read, Serial, None, Clear }
+
+            { audit_query, AuditQuery => AuditResult, "audit_query" => "audit_result", Always, Audit, Member, Heavy, Concurrent, None, Clear }
+            { audit_verify, AuditVerify => AuditVerifyResult, "audit_verify" => "audit_verify_result", Always, Audit, Member, Heavy, Concurrent, None, Clear }
+
+            { group_commit, GroupCommit => GroupCommitted, "group_commit" => "group_committed", Always, GroupKeys, Member, Write, Serial, Some("group_commit"), Sealed }
+            { group_log, GroupLog => GroupLogResult, "group_log" => "group_log_result", Always, GroupKeys, Member, Read, Serial, None, Sealed }
+            { group_info, GroupInfo => GroupInfoResult, "group_info" => "group_info_result", Always, GroupKeys, Member, Read, Serial, None, Sealed }
+            { group_status, GroupStatus => GroupStatusNoted, "group_status" => "group_status_noted", Asked, GroupKeys, Member, Write, Serial, None, Clear }
+            { key_request, KeyRequest => KeyRequested, "key_request" => "key_requested", Always, GroupKeys, Member, Write, Serial, None, Sealed }
+            { key_grant, KeyGrant => KeyGranted, "key_grant" => "key_granted", Always, GroupKeys, Member, Write, Serial, None, Sealed }
+        }
+    };
+}
+
+/// Calls `$callback!` with every tool that agents and programs call.
+///
+/// Row: `{ tool name, Params => Result, family, safety, mesh scope, "CLI command" }`. A tool whose parameters are the
+/// wire request uses the same Rust type. See [`ToolMeta`](crate::ToolMeta) for the columns.
+#[macro_export]
+macro_rules! for_each_tool {
+    ($callback:ident) => {
+        $callback! {
+            { send_message, SendMessage => MessageSent, Messaging, ADDITIVE_OPEN, Resolved, "send" }
+            { list_peers, ListPeersTool => PeersByMesh, Messaging, READ_ONLY, All, "peers" }
+            { message_status, MessageStatusTool => MessageStatusResult, Messaging, READ_ONLY, Any, "status --message" }
+            { check_messages, CheckMessages => ReceivedMessages, Messaging, ADDITIVE, All, "inbox" }
+
+            { set_summary, SetSummary => SummarySet, Profile, IDEMPOTENT, All, "profile --summary" }
+            { set_status, SetStatus => StatusSet, Profile, IDEMPOTENT, All, "tool set_status" }
+            { set_visible, SetVisible => VisibleSet, Profile, IDEMPOTENT, All, "tool set_visible" }
+            { set_profile, SetProfile => ProfileSet, Profile, IDEMPOTENT, All, "profile" }
+
+            { join_group, JoinGroup => GroupJoined, Groups, IDEMPOTENT, All, "tool join_group" }
+            { leave_group, LeaveGroup => GroupLeft, Groups, IDEMPOTENT, All, "tool leave_group" }
+
+            { set_state, SetState => StateSet, State, IDEMPOTENT, First, "state set" }
+            { get_state, GetState => StateResult, State, READ_ONLY, First, "state get" }
+            { list_state, ListState => StateList, State, READ_ONLY, First, "state list" }
+
+            { mesh_info, MeshInfo => MeshInfoResult, Mesh, READ_ONLY, First, "info" }
+            { mesh_stats, MeshStats => MeshStatsResult, Mesh, READ_ONLY, All, "tool mesh_stats" }
+            { ping_mesh, PingMesh => PingResult, Mesh, ADDITIVE, First, "tool ping_mesh" }
+        }
+    };
+}

@@ -1,1 +1,10 @@
-//! placeholder
+//! The claudemesh broker: accepts sessions, routes and stores sealed messages, keeps what a mesh shares.
+//!
+//! * `gateway`: the socket and HTTP edge, and the pipeline that every request goes through
+//! * `mesh`: live state and delivery rules, pure: time is a parameter
+//! * `ops`: one handler per operation, one file per family
+//! * `security`: permissions, rate limits, audit chain
+//! * `store`: SQL and the group committer
+
+pub mod mesh;
+pub mod store;

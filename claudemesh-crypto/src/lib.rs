@@ -11,6 +11,7 @@ mod encoding;
 mod hello;
 mod interop;
 mod invite;
+pub mod group;
 mod keys;
 mod request;
 mod safety;

@@ -219,6 +219,9 @@ mod tests {
         let hello = hello(&member, &session);
         let proof = hello.sign(&member, &session)?;
         hello.verify(&proof, 1_060_000)?;
+        let keys = format!("{}\n{}", member.public(), session.public());
+        let text = format!("claudemesh-hello-v2\nwss://mesh.example.com\nn0\nmesh\nmember\n{keys}\n1000000");
+        assert_eq!(hello.text()?, text);
         for changed in [
             HelloV2 {
                 origin: "wss://evil.example.com",

@@ -205,6 +205,13 @@ mod tests {
     }
 
     #[test]
+    fn the_signed_text_is_pinned() {
+        let hash = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+        let expected = format!("claudemesh-http-v1\nPOST\n/v1/mesh?x=1\n5\nnonce\n{hash}");
+        assert_eq!(request_text("post", "/v1/mesh?x=1", 5, "nonce", b"{}"), expected);
+    }
+
+    #[test]
     fn headers_are_refused_by_part() {
         let header = sign_request(&SecretKey::from_seed(&[2; 32]), "GET", "/", b"", 5).to_header();
         let refused = |text: String, field| {

@@ -1,0 +1,50 @@
+//! The broker as a whole: its settings, store, live meshes and counters.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::hub::Hub;
+use crate::metrics::Metrics;
+use crate::security::rate_limit::RateLimiter;
+use crate::security::replay::ReplayGuard;
+use crate::store::Store;
+
+/// Everything that handlers share.
+pub struct Broker {
+    /// Settings.
+    pub config: Config,
+    /// The relational store.
+    pub store: Store,
+    /// Live meshes.
+    pub hub: Hub,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Limits per member and class.
+    pub limiter: RateLimiter,
+    /// Proofs that were used already.
+    pub replay: ReplayGuard,
+    /// When the process started.
+    pub started: Instant,
+    /// Cancelled when the broker stops.
+    pub stopping: CancellationToken,
+    /// Tasks that must end before the process does.
+    pub tasks: TaskTracker,
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+#[must_use]
+pub fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,138 @@
+//! Frames on their way to one client: a bounded queue that never blocks the sender.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::extract::ws::Utf8Bytes;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Most frames that wait for one client.
+const MAX_FRAMES: usize = 4096;
+/// Most bytes that wait for one client.
+const MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// Why the broker ends a connection. The text form is the close reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The client does not read what it is sent.
+    SlowReader,
+    /// The member was removed from the mesh.
+    Revoked,
+    /// The mesh was archived.
+    Archived,
+    /// The broker stops.
+    ShuttingDown,
+}
+
+impl CloseReason {
+    /// Reason text of the close frame, and of `going_away`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SlowReader => "slow_reader",
+            Self::Revoked => "revoked",
+            Self::Archived => "archived",
+            Self::ShuttingDown => "shutting_down",
+        }
+    }
+
+    /// Close code of the WebSocket.
+    #[must_use]
+    pub fn code(self) -> u16 {
+        match self {
+            Self::ShuttingDown => 1001,
+            Self::SlowReader | Self::Revoked | Self::Archived => 1008,
+        }
+    }
+}
+
+/// Sending half. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Outbound(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    frames: mpsc::Sender<Utf8Bytes>,
+    bytes: AtomicUsize,
+    closing: CancellationToken,
+    reason: std::sync::OnceLock<CloseReason>,
+}
+
+/// Receiving half, owned by the connection's writer.
+#[derive(Debug)]
+pub struct OutboundFrames {
+    frames: mpsc::Receiver<Utf8Bytes>,
+    shared: Arc<Shared>,
+}
+
+/// A queue for one client.
+#[must_use]
+pub fn channel() -> (Outbound, OutboundFrames) {
+    let (sender, receiver) = mpsc::channel(MAX_FRAMES);
+    let shared = Arc::new(Shared {
+        frames: sender,
+        bytes: AtomicUsize::new(0),
+        closing: CancellationToken::new(),
+        reason: std::sync::OnceLock::new(),
+    });
+    (Outbound(shared.clone()), OutboundFrames { frames: receiver, shared })
+}
+
+impl Outbound {
+    /// Queues a frame. A client that reads too slowly to keep the queue within its bounds is disconnected; its messages
+    /// stay in the store.
+    pub fn send(&self, frame: Utf8Bytes) {
+        let length = frame.len();
+        let waiting = self.0.bytes.fetch_add(length, Ordering::Relaxed);
+        // One frame always fits, however large: otherwise it could never be delivered.
+        if (waiting > 0 && waiting + length > MAX_BYTES) || self.0.frames.try_send(frame).is_err() {
+            self.0.bytes.fetch_sub(length, Ordering::Relaxed);
+            self.close(CloseReason::SlowReader);
+        }
+    }
+
+    /// Ends the connection after what is queued, as far as the client still reads. The first reason counts.
+    pub fn close(&self, reason: CloseReason) {
+        let _first = self.0.reason.set(reason);
+        self.0.closing.cancel();
+    }
+
+    /// Whether the connection is ending.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.0.closing.is_cancelled()
+    }
+}
+
+impl OutboundFrames {
+    /// The next frame; `None` when the connection is to be closed and the queue is empty.
+    pub async fn next(&mut self) -> Option<Utf8Bytes> {
+        let frame = tokio::select! {
+            biased;
+            frame = self.frames.recv() => frame,
+            () = self.shared.closing.cancelled() => self.frames.try_recv().ok(),
+        }?;
+        self.shared.bytes.fetch_sub(frame.len(), Ordering::Relaxed);
+        Some(frame)
+    }
+
+    /// A further frame that is already queued.
+    pub fn try_next(&mut self) -> Option<Utf8Bytes> {
+        let frame = self.frames.try_recv().ok()?;
+        self.shared.bytes.fetch_sub(frame.len(), Ordering::Relaxed);
+        Some(frame)
+    }
+
+    /// Resolves when the connection is to be closed.
+    pub async fn closing(&self) -> CloseReason {
+        self.shared.closing.cancelled().await;
+        self.reason().unwrap_or(CloseReason::ShuttingDown)
+    }
+
+    /// Why the connection is to be closed, if it is.
+    #[must_use]
+    pub fn reason(&self) -> Option<CloseReason> {
+        self.shared.reason.get().copied()
+    }
+}

@@ -326,10 +326,8 @@ impl LogEntry {
                     return Err(Refusal::Malformed("number of removals"));
                 }
             }
-            EntryBody::Invite { invite } => {
-                if invite.max_uses == 0 || invite.code_hint.as_ref().is_some_and(|hint| hint.len() > MAX_CODE_HINT) {
-                    return Err(Refusal::Malformed("invite"));
-                }
+            EntryBody::Invite { invite } if !invite.is_well_formed() => {
+                return Err(Refusal::Malformed("invite"));
             }
             EntryBody::Epoch {
                 wrapped_prev: Some(wrapped),
@@ -413,6 +411,11 @@ fn encode_body(body: &EntryBody, out: &mut Encoder) {
 }
 
 impl Invite {
+    pub(super) fn is_well_formed(&self) -> bool {
+        let hint_fits = self.code_hint.as_ref().is_none_or(|hint| hint.len() <= MAX_CODE_HINT);
+        self.max_uses > 0 && hint_fits && self.seal_key.as_bytes() != &[0; 32]
+    }
+
     pub(super) fn encode(&self, out: &mut Encoder) {
         out.key(&self.invite_key)
             .raw(self.seal_key.as_bytes())

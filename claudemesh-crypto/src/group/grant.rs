@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::entry::{Head, HistoryPolicy};
+use super::epoch_keys::EpochKeys;
 use super::error::{GroupError, Refusal};
-use super::keys::EpochKeys;
 use super::roster::{EpochId, Roster};
 use super::seal::{commitment, seal_bytes};
 use super::state::HeadRelation;

@@ -3,12 +3,15 @@
 mod content;
 mod device;
 mod entry;
+mod epoch_keys;
 mod error;
 mod grant;
 mod keys;
 mod label;
+mod log;
 mod propose;
 mod roster;
+mod rules;
 mod seal;
 mod sequence;
 mod state;
@@ -20,13 +23,15 @@ pub use entry::{
     AdmitBy, ENTRY_VERSION, EntryBody, EpochReason, Head, HistoryPolicy, Invite, LogEntry, MAX_DEVICES, MAX_ENTRY_JSON,
     MAX_INVITES, Role, WrappedKey,
 };
+pub use epoch_keys::EpochKeys;
 pub use error::{GroupError, Position, Refusal};
 pub use grant::{GrantApplied, KeyGrant, KeyRequest, RequestReason};
-pub use keys::{Applied, Change, EpochKeys, GroupKeys, KeyOutcome, Proposed, ResetKind, Scheme, Signer};
+pub use keys::{Applied, Change, GroupKeys, KeyOutcome, Proposed, ResetKind, Scheme, Signer};
 pub use label::{GroupKey, Label};
+pub use log::{EpochLog, GroupLog};
 pub use propose::InviteTerms;
 pub use roster::{EpochId, FormerDevice, Roster, RosterDevice, RosterInvite, Standing};
 pub use seal::{SEAL_BYTES, Seal, commitment, seals_digest};
 pub use sequence::{SequenceReport, SequenceTracker};
-pub use state::{EpochLog, EpochRecord, GroupLog, HeadRelation, LogState, MAX_SKEW_MS};
+pub use state::{EpochRecord, HeadRelation, LogState, MAX_SKEW_MS};
 pub use wire::{Digest, SealKey};

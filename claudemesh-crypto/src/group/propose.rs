@@ -4,8 +4,9 @@ use rand_core::CryptoRngCore;
 
 use super::device::{DeviceEntry, InviteKeys, sign_seal_key};
 use super::entry::{AdmitBy, EntryBody, EpochReason, Head, HistoryPolicy, Invite, LogEntry, Role};
+use super::epoch_keys::{EpochKeys, box_key};
 use super::error::{GroupError, Position, Refusal};
-use super::keys::{Change, EpochKeys, GroupKeys as _, KeyRecord, Proposed, Signer, box_key};
+use super::keys::{Change, GroupKeys as _, KeyRecord, Proposed, Signer};
 use super::roster::EpochId;
 use super::seal::{Seal, SealFor, commitment, seals_digest, wrap};
 use super::state::LogState;

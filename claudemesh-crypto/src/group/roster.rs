@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::device::DeviceEntry;
-use super::entry::{HistoryPolicy, Invite, MAX_CODE_HINT, MAX_DEVICES, MAX_INVITES, Role};
+use super::entry::{HistoryPolicy, Invite, MAX_DEVICES, MAX_INVITES, Role};
 use super::error::Refusal;
 use super::wire::{Digest, Encoder};
 use crate::PublicKey;
@@ -269,12 +269,7 @@ impl Roster {
             }
         }
         for row in &self.invites {
-            let hint_too_long = row
-                .invite
-                .code_hint
-                .as_ref()
-                .is_some_and(|hint| hint.len() > MAX_CODE_HINT);
-            if row.uses >= row.invite.max_uses || hint_too_long {
+            if row.uses >= row.invite.max_uses || !row.invite.is_well_formed() {
                 return Err(Refusal::Malformed("invite"));
             }
         }

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::{AdmitBy, EntryBody, Head, HistoryPolicy, LogEntry, Role, WrappedKey, check_mesh_id};
+use super::entry::{EntryBody, Head, LogEntry, Role, WrappedKey, check_mesh_id};
 use super::error::{Position, Refusal};
-use super::roster::{EpochId, Roster, RosterDevice, RosterInvite};
+use super::roster::{EpochId, Roster, RosterDevice};
 use super::seal::{Seal, seals_digest};
 use super::wire::{Digest, parse_json};
 use crate::PublicKey;
@@ -17,7 +17,7 @@ pub const MAX_SKEW_MS: u64 = 10 * 60 * 1000;
 /// How many of the newest entry hashes are kept, to tell a replay from a fork.
 const MAX_RECENT: usize = 256;
 /// How many epochs (commitments) are kept.
-const MAX_EPOCHS: usize = 2048;
+pub(super) const MAX_EPOCHS: usize = 2048;
 const MAX_STATE_JSON: usize = 16 * 1024 * 1024;
 
 /// What the log says about an epoch.
@@ -64,13 +64,13 @@ struct Recent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LogState {
-    mesh_id: String,
-    head: Head,
-    roster: Roster,
-    epochs: VecDeque<EpochRecord>,
+    pub(super) mesh_id: String,
+    pub(super) head: Head,
+    pub(super) roster: Roster,
+    pub(super) epochs: VecDeque<EpochRecord>,
     recent: VecDeque<Recent>,
-    rekey_needed: bool,
-    checkpoint_ms: u64,
+    pub(super) rekey_needed: bool,
+    pub(super) checkpoint_ms: u64,
 }
 
 impl LogState {
@@ -323,6 +323,24 @@ impl LogState {
         }
     }
 
+    /// Checks a seal that came after its epoch: for a device that has just been admitted, or a new invite.
+    ///
+    /// # Errors
+    /// Which rule it breaks.
+    pub fn check_late_seal(&self, seal: &Seal) -> Result<(), Refusal> {
+        let record = self
+            .epoch(seal.id())
+            .ok_or(Refusal::Malformed("seal for an unknown epoch"))?;
+        if !self.roster.contains(&seal.author) {
+            return Err(Refusal::NotOnRoster(seal.author));
+        }
+        if !self.roster.contains(&seal.to) && self.roster.invite(&seal.to).is_none() {
+            return Err(Refusal::NotOnRoster(seal.to));
+        }
+        seal.verify(&self.mesh_id, &record.prev, &record.commitment)
+            .map_err(|_| Refusal::BadSignature)
+    }
+
     /// An entry at a place that is taken: the same again, or proof of a fork.
     fn judge_old(&self, entry: &LogEntry) -> Refusal {
         match self.hash_at(entry.position()) {
@@ -387,258 +405,9 @@ impl LogState {
             hash,
         });
     }
-
-    fn require_admin(&self, author: &PublicKey) -> Result<(), Refusal> {
-        if self.roster.is_admin_device(author) {
-            Ok(())
-        } else if self.roster.contains(author) {
-            Err(Refusal::NotAllowed("needs an admin or the owner"))
-        } else {
-            Err(Refusal::NotOnRoster(*author))
-        }
-    }
-
-    fn apply_body(&mut self, entry: &LogEntry, now_ms: u64) -> Result<(), Refusal> {
-        let author = entry.author;
-        match &entry.body {
-            EntryBody::Genesis { .. } | EntryBody::Reset { .. } => Err(Refusal::Malformed("place of the entry")),
-            EntryBody::Admit { at_ms, .. } => {
-                self.admit(entry, now_ms)?;
-                self.roster.latest_ms = self.roster.latest_ms.max(*at_ms);
-                Ok(())
-            }
-            EntryBody::Remove { members, devices } => self.remove(&author, members, devices),
-            EntryBody::Role { member, role } => self.set_role(&author, member, *role),
-            EntryBody::Reseal {
-                device,
-                seal_key,
-                seal_signature,
-            } => {
-                if author != *device {
-                    return Err(Refusal::NotAllowed("a device rotates its own seal key only"));
-                }
-                let at = self.roster.find(device).map_err(|_| Refusal::NotOnRoster(*device))?;
-                let row = &mut self.roster.devices[at].entry;
-                row.seal_key = *seal_key;
-                row.seal_signature = *seal_signature;
-                row.verify_seal_key(&self.mesh_id)
-            }
-            EntryBody::Invite { invite } => {
-                let created_by = self.require_owner_or_admin(&author)?;
-                if created_by.is_some() && invite.role != Role::Member {
-                    return Err(Refusal::NotAllowed("an admin invites ordinary members only"));
-                }
-                if invite.seal_key.as_bytes() == &[0; 32] {
-                    return Err(Refusal::Malformed("seal key"));
-                }
-                self.roster.insert_invite(RosterInvite {
-                    invite: invite.clone(),
-                    uses: 0,
-                    created_by,
-                })
-            }
-            EntryBody::RevokeInvite { invite_key } => {
-                self.require_owner_or_admin(&author)?;
-                self.roster.remove_invite(invite_key).ok_or(Refusal::InviteNotValid)?;
-                self.rekey_needed = self.head.epoch > 0;
-                Ok(())
-            }
-            EntryBody::Epoch { .. } => self.start_epoch(entry),
-            EntryBody::Checkpoint { at_ms } => {
-                self.require_owner_or_admin(&author)?;
-                check_now(*at_ms, now_ms)?;
-                if *at_ms < self.checkpoint_ms {
-                    return Err(Refusal::Clock);
-                }
-                self.checkpoint_ms = *at_ms;
-                self.roster.latest_ms = self.roster.latest_ms.max(*at_ms);
-                Ok(())
-            }
-        }
-    }
-
-    /// The acting member: `None` for the owner, the member of an admin's device.
-    fn require_owner_or_admin(&self, author: &PublicKey) -> Result<Option<PublicKey>, Refusal> {
-        if *author == self.roster.owner {
-            return Ok(None);
-        }
-        self.require_admin(author)?;
-        Ok(self.roster.device(author).map(|row| row.entry.member))
-    }
-
-    fn admit(&mut self, entry: &LogEntry, now_ms: u64) -> Result<(), Refusal> {
-        let EntryBody::Admit { device, by, at_ms } = &entry.body else {
-            return Err(Refusal::Malformed("not an admission"));
-        };
-        check_now(*at_ms, now_ms)?;
-        let author = entry.author;
-        let mut via = None;
-        match by {
-            AdmitBy::Owner if author == self.roster.owner => {}
-            AdmitBy::Owner => return Err(Refusal::NotAllowed("not the owner")),
-            AdmitBy::Admin => {
-                self.require_admin(&author)?;
-                let known = self.roster.role(&device.member) == Some(device.role);
-                if device.role != Role::Member && !known {
-                    return Err(Refusal::NotAllowed("an admin admits ordinary members only"));
-                }
-            }
-            AdmitBy::Member => {
-                if author != device.member {
-                    return Err(Refusal::NotAllowed("a member adds its own devices only"));
-                }
-                if !self.roster.contains_member(&author) {
-                    return Err(Refusal::NotOnRoster(author));
-                }
-            }
-            AdmitBy::Invite => {
-                let row = self.roster.invite(&author).ok_or(Refusal::InviteNotValid)?;
-                if *at_ms > row.invite.expires_at_ms {
-                    return Err(Refusal::InviteNotValid);
-                }
-                // Dated before what the log already proves: somebody wants to revive an expired invite.
-                if at_ms.saturating_add(MAX_SKEW_MS) < self.roster.latest_ms {
-                    return Err(Refusal::Clock);
-                }
-                if row.invite.role != device.role {
-                    return Err(Refusal::NotAllowed("the invite is for another role"));
-                }
-                if self.roster.was_removed(&device.member) {
-                    return Err(Refusal::NotAllowed("a removed member is not brought back by an invite"));
-                }
-                via = Some(author);
-            }
-        }
-        if self.roster.role(&device.member).is_some_and(|role| role != device.role) {
-            return Err(Refusal::NotAllowed("the member has another role"));
-        }
-        device.verify(&self.mesh_id)?;
-        // Somebody who may only read from now on is not in the running epoch.
-        let mut since = self.epoch_id();
-        if self.roster.history == HistoryPolicy::SinceJoin {
-            since.epoch = since.epoch.saturating_add(1);
-        }
-        self.roster.insert_device(RosterDevice {
-            entry: device.clone(),
-            via,
-            since,
-        })?;
-        if let Some(invite_key) = via {
-            self.roster.use_invite(&invite_key);
-        }
-        Ok(())
-    }
-
-    fn remove(&mut self, author: &PublicKey, members: &[PublicKey], devices: &[PublicKey]) -> Result<(), Refusal> {
-        let mut targets = Vec::with_capacity(devices.len());
-        for member in members {
-            let before = targets.len();
-            targets.extend(
-                self.roster
-                    .devices
-                    .iter()
-                    .filter(|row| row.entry.member == *member)
-                    .map(|r| r.entry.device),
-            );
-            if targets.len() == before {
-                return Err(Refusal::NotOnRoster(*member));
-            }
-        }
-        targets.extend_from_slice(devices);
-        let own_member = self.roster.device(author).map(|row| row.entry.member).or_else(|| {
-            if self.roster.contains_member(author) {
-                Some(*author)
-            } else {
-                None
-            }
-        });
-        for target in &targets {
-            let row = self.roster.device(target).ok_or(Refusal::NotOnRoster(*target))?;
-            let own = own_member == Some(row.entry.member);
-            if *author == self.roster.owner || own {
-                continue;
-            }
-            self.require_admin(author)?;
-            if row.entry.role == Role::Admin || row.entry.member == self.roster.owner_member {
-                return Err(Refusal::NotAllowed("an admin does not remove admins or the owner"));
-            }
-        }
-        let until = self.epoch_id();
-        for target in &targets {
-            self.roster.remove_device(target, until)?;
-        }
-        if self.roster.devices.is_empty() {
-            return Err(Refusal::NotAllowed("the last device stays"));
-        }
-        self.rekey_needed = self.head.epoch > 0;
-        Ok(())
-    }
-
-    fn set_role(&mut self, author: &PublicKey, member: &PublicKey, role: Role) -> Result<(), Refusal> {
-        if *author != self.roster.owner {
-            return Err(Refusal::NotAllowed("only the owner changes roles"));
-        }
-        if *member == self.roster.owner_member && role != Role::Admin {
-            return Err(Refusal::NotAllowed("the owner's member stays an admin"));
-        }
-        if !self.roster.contains_member(member) {
-            return Err(Refusal::NotOnRoster(*member));
-        }
-        for row in self.roster.devices.iter_mut().filter(|row| row.entry.member == *member) {
-            row.entry.role = role;
-        }
-        Ok(())
-    }
-
-    fn start_epoch(&mut self, entry: &LogEntry) -> Result<(), Refusal> {
-        let EntryBody::Epoch {
-            epoch,
-            commitment,
-            wrapped_prev,
-            ..
-        } = &entry.body
-        else {
-            return Err(Refusal::Malformed("not an epoch"));
-        };
-        if !self.roster.contains(&entry.author) {
-            return Err(Refusal::NotOnRoster(entry.author));
-        }
-        if epoch.checked_sub(1) != Some(self.head.epoch) {
-            return Err(Refusal::Malformed("epoch number"));
-        }
-        let id = EpochId {
-            generation: self.head.generation,
-            epoch: *epoch,
-        };
-        if let Some(wrapped) = wrapped_prev {
-            let inner = EpochId {
-                generation: wrapped.generation,
-                epoch: wrapped.epoch,
-            };
-            if self.roster.history != HistoryPolicy::All {
-                return Err(Refusal::NotAllowed("this mesh does not pass on earlier keys"));
-            }
-            if inner >= id || self.epochs.back().is_some_and(|record| record.id != inner) {
-                return Err(Refusal::Malformed("wrapped key"));
-            }
-        }
-        if self.epochs.len() >= MAX_EPOCHS {
-            self.epochs.pop_front();
-        }
-        self.epochs.push_back(EpochRecord {
-            id,
-            commitment: *commitment,
-            prev: entry.prev,
-            author: entry.author,
-            wrapped_prev: wrapped_prev.clone(),
-        });
-        self.head.epoch = *epoch;
-        self.rekey_needed = false;
-        Ok(())
-    }
 }
 
-fn check_now(at_ms: u64, now_ms: u64) -> Result<(), Refusal> {
+pub(super) fn check_now(at_ms: u64, now_ms: u64) -> Result<(), Refusal> {
     if at_ms > now_ms.saturating_add(MAX_SKEW_MS) {
         Err(Refusal::Clock)
     } else {
@@ -652,65 +421,4 @@ fn check_reset_roster(roster: &Roster, mesh_id: &str, owner: &PublicKey, now_ms:
     }
     check_now(roster.latest_ms, now_ms)?;
     roster.check(mesh_id)
-}
-
-/// The broker's side: judges entries without any secret.
-pub trait GroupLog {
-    /// The state after the first entry of a log.
-    ///
-    /// # Errors
-    /// Why it cannot start this log.
-    fn start(&self, mesh_id: &str, owner: &PublicKey, first: &LogEntry, now_ms: u64) -> Result<LogState, Refusal>;
-
-    /// The state after `entry`, which the broker stores together with the entry if the head is still that of `state`.
-    ///
-    /// # Errors
-    /// Which rule the entry breaks.
-    fn check(&self, state: &LogState, entry: &LogEntry, now_ms: u64) -> Result<LogState, Refusal>;
-
-    /// Judges entries that are proposed together, with their seals (those of every epoch among them, and late ones).
-    ///
-    /// # Errors
-    /// The first rule that is broken.
-    fn check_batch(
-        &self,
-        state: &LogState,
-        entries: &[LogEntry],
-        seals: &[Seal],
-        now_ms: u64,
-    ) -> Result<LogState, Refusal> {
-        let mut state = state.clone();
-        for entry in entries {
-            state = self.check(&state, entry, now_ms)?;
-            if let EntryBody::Epoch { epoch, .. } = &entry.body {
-                let id = EpochId {
-                    generation: entry.generation,
-                    epoch: *epoch,
-                };
-                // Late seals for an epoch of the same batch would not be in its digest, so authors do not make them.
-                let own: Vec<Seal> = seals.iter().filter(|seal| seal.id() == id).cloned().collect();
-                state.check_seals(entry, &own)?;
-            }
-        }
-        Ok(state)
-    }
-}
-
-/// [`GroupLog`] for scheme `epoch/1`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct EpochLog;
-
-impl GroupLog for EpochLog {
-    fn start(&self, mesh_id: &str, owner: &PublicKey, first: &LogEntry, now_ms: u64) -> Result<LogState, Refusal> {
-        LogState::start(mesh_id, owner, first, now_ms)
-    }
-
-    fn check(&self, state: &LogState, entry: &LogEntry, now_ms: u64) -> Result<LogState, Refusal> {
-        state.advance(entry, now_ms).map_err(|refusal| match refusal {
-            // To the broker, another entry at a taken place is the loser of a race. To a client it is proof of a fork: it
-            // is only ever sent what the broker accepted.
-            Refusal::Fork if entry.position() <= state.head().position() => Refusal::Stale,
-            other => other,
-        })
-    }
 }

@@ -2,9 +2,7 @@
 
 use crate::ErrorFrame;
 use crate::hello::{Challenge, HelloAck};
-use crate::model::{
-    Base64, EpochHead, GroupSeal, KeyHex, MessageId, Priority, Receipt, SealedMeta, Target, Timestamp,
-};
+use crate::model::{Base64, EpochHead, GroupSeal, KeyHex, MessageId, Priority, Receipt, SealedMeta, Target, Timestamp};
 use crate::ops::{LogRecord, SealRecord};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -33,7 +31,11 @@ pub struct Frame<'a, T> {
 impl<'a, T: Serialize> Frame<'a, T> {
     /// A frame without a request id.
     pub fn new(kind: &'a str, body: &'a T) -> Self {
-        Self { kind, request_id: None, body }
+        Self {
+            kind,
+            request_id: None,
+            body,
+        }
     }
 
     /// The JSON text of the frame.

@@ -4,7 +4,8 @@
 //! key and the session key over the nonce and the broker's origin. An original client sends its [`Hello`] at once.
 
 use crate::model::{
-    EpochHead, Group, HexSignature, KeyHex, MemberId, MeshId, MeshPolicy, MessageMode, PresenceId, Role, Stats, Timestamp,
+    EpochHead, Group, HexSignature, KeyHex, MemberId, MeshId, MeshPolicy, MessageMode, PresenceId, Role, Stats,
+    Timestamp,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

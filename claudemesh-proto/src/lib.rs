@@ -24,7 +24,8 @@ pub mod tools;
 
 pub use error::{ErrorCode, ErrorFrame};
 pub use operation::{
-    Family, Operation, OperationMeta, Ordering, Permission, RateClass, ReplyWhen, Visibility, operation_by_type, operations,
+    Family, Operation, OperationMeta, Ordering, Permission, RateClass, ReplyWhen, Visibility, operation_by_type,
+    operations,
 };
 pub use tool::{MeshScope, Safety, Tool, ToolMeta, tool_by_name};
 

@@ -8,7 +8,9 @@ use crate::ops::*;
 use crate::tools::*;
 use crate::{Operation, OperationMeta, Tool, ToolMeta, tool::by_name};
 use schemars::generate::SchemaSettings;
+use schemars::transform::{Transform, transform_subschemas};
 use schemars::{JsonSchema, Schema};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// The schema of one type, draft 2020-12, with sub-schemas inlined: hosts of models read such schemas best.
@@ -17,8 +19,48 @@ pub fn of<T: JsonSchema>() -> Schema {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.inline_subschemas = true;
         settings.meta_schema = None;
+        settings.transforms.push(Box::new(ForModels));
     });
     settings.into_generator().into_root_schema_for::<T>()
+}
+
+/// Shapes schemas for hosts of models: enumerations as `enum` (with what each value means in the description), and
+/// descriptions without the line breaks of the source.
+#[derive(Clone, Debug)]
+struct ForModels;
+
+impl Transform for ForModels {
+    fn transform(&mut self, schema: &mut Schema) {
+        transform_subschemas(self, schema);
+        let Some(object) = schema.as_object_mut() else { return };
+        if let Some((values, meanings)) = object.get("oneOf").and_then(constants) {
+            object.remove("oneOf");
+            object.insert("type".to_owned(), json!("string"));
+            object.insert("enum".to_owned(), json!(values));
+            object.entry("description").or_insert_with(|| json!(meanings));
+        }
+        if let Some(Value::String(text)) = object.get_mut("description") {
+            *text = text
+                .split("\n\n")
+                .map(|part| part.replace('\n', " "))
+                .collect::<Vec<_>>()
+                .join("\n\n");
+        }
+    }
+}
+
+/// The values of a `oneOf` that lists constants, and a text that explains them.
+fn constants(alternatives: &Value) -> Option<(Vec<String>, String)> {
+    let mut values = Vec::new();
+    let mut meanings = Vec::new();
+    for alternative in alternatives.as_array()? {
+        let value = alternative.get("const")?.as_str()?;
+        values.push(value.to_owned());
+        if let Some(text) = alternative.get("description").and_then(Value::as_str) {
+            meanings.push(format!("`{value}`: {text}"));
+        }
+    }
+    Some((values, meanings.join(" ")))
 }
 
 /// Schemas of one operation.
@@ -83,8 +125,14 @@ pub fn files() -> BTreeMap<String, String> {
         files.insert(path, text);
     };
     for operation in operations() {
-        add(format!("operations/{}.request.json", operation.meta.wire_type), &operation.request);
-        add(format!("operations/{}.reply.json", operation.meta.wire_type), &operation.response);
+        add(
+            format!("operations/{}.request.json", operation.meta.wire_type),
+            &operation.request,
+        );
+        add(
+            format!("operations/{}.reply.json", operation.meta.wire_type),
+            &operation.response,
+        );
     }
     for tool in tools() {
         add(format!("tools/{}.params.json", tool.meta.name), &tool.params);

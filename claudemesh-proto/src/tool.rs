@@ -45,13 +45,31 @@ pub struct Safety {
 
 impl Safety {
     /// Changes nothing.
-    pub const READ_ONLY: Self = Self { read_only: true, destructive: false, idempotent: true, open_world: false };
+    pub const READ_ONLY: Self = Self {
+        read_only: true,
+        destructive: false,
+        idempotent: true,
+        open_world: false,
+    };
     /// Adds something each time.
-    pub const ADDITIVE: Self = Self { read_only: false, destructive: false, idempotent: false, open_world: false };
+    pub const ADDITIVE: Self = Self {
+        read_only: false,
+        destructive: false,
+        idempotent: false,
+        open_world: false,
+    };
     /// Adds something each time, and other people see it.
-    pub const ADDITIVE_OPEN: Self = Self { open_world: true, ..Self::ADDITIVE };
+    pub const ADDITIVE_OPEN: Self = Self {
+        open_world: true,
+        ..Self::ADDITIVE
+    };
     /// Sets something.
-    pub const IDEMPOTENT: Self = Self { read_only: false, destructive: false, idempotent: true, open_world: false };
+    pub const IDEMPOTENT: Self = Self {
+        read_only: false,
+        destructive: false,
+        idempotent: true,
+        open_world: false,
+    };
 }
 
 /// Which of several joined meshes a tool works on when the caller names none.

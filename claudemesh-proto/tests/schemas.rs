@@ -30,7 +30,10 @@ fn committed_schemas_are_current() {
         .chain(on_disk.keys())
         .filter(|path| generated.get(*path) != on_disk.get(*path))
         .collect();
-    assert!(differing.is_empty(), "schemas differ from the types; run `cargo xtask schemas`: {differing:?}");
+    assert!(
+        differing.is_empty(),
+        "schemas differ from the types; run `cargo xtask schemas`: {differing:?}"
+    );
 }
 
 #[test]

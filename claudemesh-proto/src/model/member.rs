@@ -62,8 +62,14 @@ pub enum Capability {
 
 impl Capability {
     /// Every capability.
-    pub const ALL: [Self; 6] =
-        [Self::Read, Self::Dm, Self::Broadcast, Self::StateRead, Self::StateWrite, Self::FileRead];
+    pub const ALL: [Self; 6] = [
+        Self::Read,
+        Self::Dm,
+        Self::Broadcast,
+        Self::StateRead,
+        Self::StateWrite,
+        Self::FileRead,
+    ];
     /// What a peer may do to whom it has no entry with.
     pub const DEFAULT: [Self; 4] = [Self::Read, Self::Dm, Self::Broadcast, Self::StateRead];
 
@@ -121,7 +127,12 @@ pub struct SelfEditable {
 
 impl Default for SelfEditable {
     fn default() -> Self {
-        Self { display_name: true, role_tag: true, groups: true, message_mode: true }
+        Self {
+            display_name: true,
+            role_tag: true,
+            groups: true,
+            message_mode: true,
+        }
     }
 }
 

@@ -8,10 +8,11 @@ mod peer;
 mod time;
 
 pub use group::{Group, GroupName};
-pub use ids::{Base64, HexHash, HexSignature, KeyHex, MeshId, MemberId, MessageId, PresenceId};
+pub use ids::{Base64, HexHash, HexSignature, KeyHex, MemberId, MeshId, MessageId, PresenceId};
 pub use member::{Capability, Member, MeshPolicy, MessageMode, Permissions, Role, SelfEditable};
 pub use message::{
-    ClientStage, DeliveryStage, EpochHead, GroupSeal, Priority, Receipt, RecipientStatus, SealedMeta, Target, TargetKind,
+    ClientStage, DeliveryStage, EpochHead, GroupSeal, Priority, Receipt, RecipientStatus, SealedMeta, Target,
+    TargetKind,
 };
 pub use peer::{Peer, PeerStatus, Profile, Stats, StatusSource};
 pub use time::Timestamp;

@@ -22,6 +22,9 @@ pub use messaging::{
     PullMessages, SendAck, SendEnvelope, Waiting,
 };
 pub use profile::{
-    Ack, ProfileSet, SetProfile, SetStats, SetStatus, SetSummary, SetVisible, StatsSet, StatusSet, SummarySet, VisibleSet,
+    Ack, ProfileSet, SetProfile, SetStats, SetStatus, SetSummary, SetVisible, StatsSet, StatusSet, SummarySet,
+    VisibleSet,
 };
-pub use state::{DeleteState, GetState, ListState, SetState, StateDeleted, StateEntry, StateList, StateResult, StateSet};
+pub use state::{
+    DeleteState, GetState, ListState, SetState, StateDeleted, StateEntry, StateList, StateResult, StateSet,
+};

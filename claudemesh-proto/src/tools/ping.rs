@@ -16,7 +16,9 @@ pub struct PingMesh {
 
 impl Default for PingMesh {
     fn default() -> Self {
-        Self { priorities: vec![Priority::Now, Priority::Next] }
+        Self {
+            priorities: vec![Priority::Now, Priority::Next],
+        }
     }
 }
 

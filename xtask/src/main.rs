@@ -1,29 +1,22 @@
 //! Development tasks of the workspace: `cargo xtask <task>`.
 
-use anyhow::{Context as _, bail};
-use std::path::Path;
+mod postgres;
+mod schemas;
+mod tests;
+
+use anyhow::bail;
+
+const TASKS: &str = "\
+tasks:
+  schemas        write claudemesh-proto/schemas anew from the types
+  test [ARGS]    run every test; those that need Postgres start one if its programs are installed";
 
 fn main() -> anyhow::Result<()> {
-    match std::env::args().nth(1).as_deref() {
-        Some("schemas") => write_schemas(),
-        other => bail!("unknown task {other:?}; tasks: schemas (writes claudemesh-proto/schemas anew)"),
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next().as_deref() {
+        Some("schemas") => schemas::write(),
+        Some("test") => tests::run(&arguments.collect::<Vec<_>>()),
+        Some(other) => bail!("unknown task {other}\n{TASKS}"),
+        None => bail!("no task given\n{TASKS}"),
     }
-}
-
-/// Replaces the committed schemas by what the types generate.
-fn write_schemas() -> anyhow::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../claudemesh-proto/schemas");
-    if root.exists() {
-        std::fs::remove_dir_all(&root).context("removing the old schemas")?;
-    }
-    let files = claudemesh_proto::schema::files();
-    for (path, text) in &files {
-        let target = root.join(path);
-        if let Some(parent) = target.parent() {
-            std::fs::create_dir_all(parent)?;
-        }
-        std::fs::write(&target, text).with_context(|| format!("writing {}", target.display()))?;
-    }
-    println!("{} schemas written to claudemesh-proto/schemas", files.len());
-    Ok(())
 }

@@ -12,12 +12,13 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::{KeyError, PublicKey, SecretKey, decode_base64, encode_base64, random_bytes};
+use crate::{KeyError, PublicKey, SecretKey, Signature, decode_base64, encode_base64, random_bytes};
 
 /// First bytes of every sealed metadata text. No body may start with them.
 const META_TAG: &[u8] = b"claudemesh-meta-v1\0";
 /// The version of [`DirectMeta`] that this crate writes and reads.
 const META_VERSION: u8 = 1;
+const SENDER_DOMAIN: &str = "claudemesh/direct/sender/1";
 const NONCE_LENGTH: usize = 24;
 const KEY_LENGTH: usize = 32;
 
@@ -128,8 +129,61 @@ pub struct MetaHead {
     pub generation: u64,
     /// Newest epoch of that generation.
     pub epoch: u64,
-    /// Hash of that epoch's record, in hexadecimal.
+    /// Number of the newest entry of that generation.
+    pub index: u64,
+    /// Hash of the newest entry, in hexadecimal.
     pub hash: String,
+}
+
+/// Says which member the session that sealed a message belongs to, proven by that member's signature: the session key on
+/// the wire is the broker's word only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SenderProof {
+    /// The sending member.
+    pub member: PublicKey,
+    /// By `member` over the text that [`SenderProof::sign`] describes.
+    pub signature: Signature,
+}
+
+impl SenderProof {
+    /// Signs domain `claudemesh/direct/sender/1`, mesh id and message id (each a text: length as 4 bytes big endian, then
+    /// the bytes), then the 32 bytes of the session key that seals and of the key that it seals to.
+    #[must_use]
+    pub fn sign(
+        member: &SecretKey,
+        mesh_id: &str,
+        message_id: &str,
+        session: &PublicKey,
+        recipient: &PublicKey,
+    ) -> Self {
+        let text = sender_text(mesh_id, message_id, session, recipient);
+        Self { member: member.public(), signature: member.sign(&text) }
+    }
+
+    /// Checks the signature for the session that sealed, and the key of ours that it sealed to.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub fn verify(
+        &self,
+        mesh_id: &str,
+        message_id: &str,
+        session: &PublicKey,
+        recipient: &PublicKey,
+    ) -> Result<(), KeyError> {
+        self.member.verify(&sender_text(mesh_id, message_id, session, recipient), &self.signature)
+    }
+}
+
+fn sender_text(mesh_id: &str, message_id: &str, session: &PublicKey, recipient: &PublicKey) -> Vec<u8> {
+    let mut text = Vec::with_capacity(160);
+    for part in [SENDER_DOMAIN, mesh_id, message_id] {
+        text.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+        text.extend_from_slice(part.as_bytes());
+    }
+    text.extend_from_slice(session.as_bytes());
+    text.extend_from_slice(recipient.as_bytes());
+    text
 }
 
 /// What the broker must not be able to change about a direct message, sealed beside its body.
@@ -151,6 +205,9 @@ pub struct DirectMeta {
     pub head: Option<MetaHead>,
     /// SHA-256 of the body before encryption, 64 lower-case hexadecimal characters.
     pub digest: String,
+    /// Which member the sending session belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<SenderProof>,
 }
 
 impl DirectMeta {
@@ -165,7 +222,15 @@ impl DirectMeta {
             sent_at,
             head,
             digest: digest(body),
+            sender: None,
         }
+    }
+
+    /// The same with a proof of the sending member.
+    #[must_use]
+    pub fn with_sender(mut self, proof: SenderProof) -> Self {
+        self.sender = Some(proof);
+        self
     }
 
     /// Whether this metadata belongs to `body`.
@@ -191,6 +256,7 @@ impl fmt::Debug for DirectMeta {
             .field("priority", &self.priority)
             .field("sent_at", &self.sent_at)
             .field("head", &self.head)
+            .field("sender", &self.sender)
             .finish_non_exhaustive()
     }
 }
@@ -302,6 +368,7 @@ mod tests {
         let head = MetaHead {
             generation: 1,
             epoch: 4,
+            index: 9,
             hash: "ab".repeat(32),
         };
         DirectMeta::for_body(
@@ -375,6 +442,25 @@ mod tests {
         let sealed = seal_meta(&alice, &bob.public(), &meta(b"body"))?;
         let reflected = open_meta(&[&alice], &bob.public(), &sealed.nonce, &sealed.ciphertext, b"body");
         assert_eq!(reflected, Err(EnvelopeError::WrongDirection));
+        Ok(())
+    }
+
+    #[test]
+    fn sender_proof_is_bound_to_everything_it_names() -> std::result::Result<(), KeyError> {
+        let (alice, bob) = pair();
+        let (session, other) = (SecretKey::from_seed(&[5; 32]).public(), SecretKey::from_seed(&[6; 32]).public());
+        let proof = SenderProof::sign(&alice, "mesh", "id1", &session, &bob.public());
+        proof.verify("mesh", "id1", &session, &bob.public())?;
+        for (mesh, id, from, to) in [
+            ("mesi", "id1", session, bob.public()),
+            ("mesh", "id2", session, bob.public()),
+            ("mesh", "id1", other, bob.public()),
+            ("mesh", "id1", session, other),
+        ] {
+            assert_eq!(proof.verify(mesh, id, &from, &to), Err(KeyError::BadSignature));
+        }
+        let renamed = SenderProof { member: bob.public(), ..proof };
+        assert!(renamed.verify("mesh", "id1", &session, &bob.public()).is_err());
         Ok(())
     }
 

@@ -23,7 +23,9 @@ pub use backup::seal_backup_with;
 pub use backup::{BACKUP_MIN_BYTES, BACKUP_PASSPHRASE_MIN, BackupError, open_backup, seal_backup};
 #[doc(hidden)]
 pub use direct::seal_direct_with_nonce;
-pub use direct::{DirectMeta, Envelope, EnvelopeError, MetaHead, open_direct, open_meta, seal_direct, seal_meta};
+pub use direct::{
+    DirectMeta, Envelope, EnvelopeError, MetaHead, SenderProof, open_direct, open_meta, seal_direct, seal_meta,
+};
 pub use encoding::{decode_base64, decode_base64_url, encode_base64, encode_base64_url, random_bytes, random_id};
 pub use hello::{HELLO_SKEW_MS, HelloError, HelloV2, HelloV2Proof, hello_v1_text, sign_hello_v1, verify_hello_v1};
 pub use interop::{Opened, decode_plain_text, encode_plain_text, is_direct_target, open_incoming};

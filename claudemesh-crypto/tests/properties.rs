@@ -61,7 +61,7 @@ proptest! {
 
     #[test]
     fn meta_round_trips(from in secret(), to in secret(), body in "\\PC{0,60}", id in "\\PC{0,40}", seq in any::<u64>(), sent_at in any::<i64>(), epoch in any::<Option<u64>>()) {
-        let head = epoch.map(|epoch| MetaHead { generation: 1, epoch, hash: "00".repeat(32) });
+        let head = epoch.map(|epoch| MetaHead { generation: 1, epoch, index: epoch, hash: "00".repeat(32) });
         let meta = DirectMeta::for_body(body.as_bytes(), id, seq, "now".to_owned(), sent_at, head);
         let sealed = seal_meta(&from, &to.public(), &meta)?;
         let opened = open_meta(&[&to], &from.public(), &sealed.nonce, &sealed.ciphertext, body.as_bytes())?;

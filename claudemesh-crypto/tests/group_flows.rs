@@ -28,15 +28,27 @@ fn create_admit_talk_remove() {
     assert_eq!(hear(&world.members[2], &first).expect("opened"), "hello");
 
     let gone = world.members[2].device();
-    let applied = world.change(0, &Change::Remove { members: vec![gone], devices: vec![] });
+    let applied = world.change(
+        0,
+        &Change::Remove {
+            members: vec![gone],
+            devices: vec![],
+        },
+    );
     assert_eq!(applied.removed, vec![gone]);
     assert_eq!(applied.key, KeyOutcome::Opened);
     world.assert_agreement();
     let second = say(&world.members[1], "without you");
     assert_eq!(hear(&world.members[0], &second).expect("opened"), "without you");
     assert!(hear(&world.members[2], &second).is_err());
-    assert_eq!(hear(&world.members[2], &first).expect("what was before stays readable"), "hello");
-    assert_eq!(world.members[2].apply(&world.broker.log[0], &[], NOW), Err(GroupError::Removed));
+    assert_eq!(
+        hear(&world.members[2], &first).expect("what was before stays readable"),
+        "hello"
+    );
+    assert_eq!(
+        world.members[2].apply(&world.broker.log[0], &[], NOW),
+        Err(GroupError::Removed)
+    );
 }
 
 #[test]
@@ -46,7 +58,9 @@ fn join_with_the_link_secret_while_nobody_is_online() {
         let secret = random_bytes::<32>();
         let invite = InviteKeys::from_link_secret(MESH, &secret);
         let me = key(1);
-        let made = world.members[0].propose_invite(&invite, &invite_terms(2), &Signer::new(&me), NOW).expect("invite");
+        let made = world.members[0]
+            .propose_invite(&invite, &invite_terms(2), &Signer::new(&me), NOW)
+            .expect("invite");
         world.commit(0, made);
         // Epochs go on; the invite gets each key.
         let rotated = world.members[1].propose_rotate(NOW).expect("rotate");
@@ -57,9 +71,16 @@ fn join_with_the_link_secret_while_nobody_is_online() {
         let mut keys = world.follow(&joiner);
         assert!(!keys.is_member());
         let newest = keys.epoch_id();
-        let seal = world.broker.seals.iter().find(|s| s.to == invite.invite_key() && s.id() == newest).expect("seal");
+        let seal = world
+            .broker
+            .seals
+            .iter()
+            .find(|s| s.to == invite.invite_key() && s.id() == newest)
+            .expect("seal");
         keys.open_with_invite(&invite, seal).expect("opened");
-        let join = keys.propose_admit_by_invite(&invite, &joiner, NOW + 1000).expect("join");
+        let join = keys
+            .propose_admit_by_invite(&invite, &joiner, NOW + 1000)
+            .expect("join");
         let join = Proposed::from_bytes(&join.to_bytes().expect("stored")).expect("read back");
         world.broker.submit(&join, NOW + 1000).expect("submitted");
         for member in &mut world.members {
@@ -88,7 +109,10 @@ fn join_without_the_link_secret_needs_an_admin_and_a_grant() {
     let mut world = World::with(HistoryPolicy::SinceJoin, 2);
     let joiner = key(60);
     let row = DeviceEntry::new(MESH, &joiner, &joiner, Role::Member);
-    assert!(matches!(world.propose(1, &Change::Admit(row.clone())), Err(GroupError::Refused(Refusal::NotAllowed(_)))));
+    assert!(matches!(
+        world.propose(1, &Change::Admit(row.clone())),
+        Err(GroupError::Refused(Refusal::NotAllowed(_)))
+    ));
     let old = world.members[0].epoch_id();
     world.change(0, &Change::Admit(row));
     // The broker lost the seals: ask.
@@ -100,9 +124,17 @@ fn join_without_the_link_secret_needs_an_admin_and_a_grant() {
     let grant = world.members[1].answer(&request).expect("grant");
     let grant = KeyGrant::from_json(&serde_json::to_vec(&grant).expect("json")).expect("grant");
     let applied = keys.apply_grant(&grant).expect("applied");
-    assert_eq!(applied, GrantApplied { learned: 1, author_head: HeadRelation::Same });
+    assert_eq!(
+        applied,
+        GrantApplied {
+            learned: 1,
+            author_head: HeadRelation::Same
+        }
+    );
     assert!(!keys.has_key(old), "nothing from before");
-    let everything = world.members[0].grant_for(&joiner.public(), Some(old)).expect("clipped");
+    let everything = world.members[0]
+        .grant_for(&joiner.public(), Some(old))
+        .expect("clipped");
     assert_eq!(everything.from_epoch, keys.epoch_id().epoch);
     world.members.push(keys);
     world.assert_agreement();
@@ -117,10 +149,15 @@ fn one_grant_of_the_newest_key_opens_the_history() {
     world.broker.seals.clear();
     let mut keys = world.follow(&key(2));
     assert_eq!(keys.missing_epochs().len(), 6);
-    let grant = world.members[0].grant_for(&key(2).public(), Some(keys.epoch_id())).expect("grant");
+    let grant = world.members[0]
+        .grant_for(&key(2).public(), Some(keys.epoch_id()))
+        .expect("grant");
     assert_eq!((grant.from_epoch, grant.to_epoch), (6, 6));
     assert_eq!(keys.apply_grant(&grant).expect("applied").learned, 6);
-    keys.forget_before(EpochId { generation: 1, epoch: 4 });
+    keys.forget_before(EpochId {
+        generation: 1,
+        epoch: 4,
+    });
     assert!(keys.missing_epochs().is_empty());
     assert_eq!(keys.apply_grant(&grant).expect("applied").learned, 0);
 }
@@ -138,9 +175,18 @@ fn a_lost_race_is_built_again_and_catching_up_replays_the_log() {
     let mut late = EpochKeys::restore(&late.snapshot().expect("snapshot"), &key(3)).expect("restored");
     let newest = world.broker.log.last().expect("entry");
     let have = late.head().position();
-    assert_eq!(late.apply(newest, &[], NOW), Err(GroupError::Gap { have, got: newest.position() }));
+    assert_eq!(
+        late.apply(newest, &[], NOW),
+        Err(GroupError::Gap {
+            have,
+            got: newest.position()
+        })
+    );
     for entry in world.broker.log.iter().filter(|entry| entry.position() > have) {
-        assert_eq!(late.apply(entry, &world.broker.seals, NOW).expect("applied").key, KeyOutcome::Opened);
+        assert_eq!(
+            late.apply(entry, &world.broker.seals, NOW).expect("applied").key,
+            KeyOutcome::Opened
+        );
     }
     world.members.push(late);
     world.assert_agreement();
@@ -163,7 +209,11 @@ fn seal_keys_rotate_and_the_old_one_is_deleted() {
     assert!(restored.seal_key_known());
     assert!(EpochKeys::restore(&snapshot, &key(3)).is_err());
     let json: serde_json::Value = serde_json::from_slice(&snapshot).expect("json");
-    assert_eq!(json["sealSecrets"].as_array().expect("list").len(), 1, "the first one is gone");
+    assert_eq!(
+        json["sealSecrets"].as_array().expect("list").len(),
+        1,
+        "the first one is gone"
+    );
 }
 
 #[test]
@@ -179,8 +229,17 @@ fn members_have_several_devices() {
     assert_eq!(world.members[0].members().len(), 3);
     let text = say(&world.members[2], "from the laptop");
     let opened = open_group(&world.members[0], &text, &context("m1", 1)).expect("opened");
-    assert_eq!((opened.member, opened.device, opened.former), (member.public(), laptop.public(), false));
-    let applied = world.change(0, &Change::Remove { members: vec![member.public()], devices: vec![] });
+    assert_eq!(
+        (opened.member, opened.device, opened.former),
+        (member.public(), laptop.public(), false)
+    );
+    let applied = world.change(
+        0,
+        &Change::Remove {
+            members: vec![member.public()],
+            devices: vec![],
+        },
+    );
     assert_eq!(applied.removed.len(), 2);
 }
 
@@ -188,7 +247,13 @@ fn members_have_several_devices() {
 fn leaving_asks_the_others_for_an_epoch() {
     let mut world = World::with(HistoryPolicy::All, 3);
     let me = world.members[2].device();
-    let applied = world.change(2, &Change::Remove { members: vec![me], devices: vec![] });
+    let applied = world.change(
+        2,
+        &Change::Remove {
+            members: vec![me],
+            devices: vec![],
+        },
+    );
     assert!(applied.removed_me && applied.rekey_needed);
     let sealed = seal_group(&world.members[0], &Label::all(), &context("m", 1), &key(1), b"x");
     assert_eq!(sealed.map(|_| ()), Err(GroupError::RekeyNeeded));
@@ -201,14 +266,20 @@ fn leaving_asks_the_others_for_an_epoch() {
 fn owner_changes_roles_checkpoints_and_resets() {
     let mut world = World::with(HistoryPolicy::All, 3);
     let admin = world.members[1].device();
-    world.change_as_owner(&Change::Role { member: admin, role: Role::Admin });
+    world.change_as_owner(&Change::Role {
+        member: admin,
+        role: Role::Admin,
+    });
     assert_eq!(world.members[2].roster().role(&admin), Some(Role::Admin));
     world.change(1, &Change::Checkpoint);
     assert_eq!(world.members[2].state().checkpoint_ms(), NOW);
     let old = say(&world.members[0], "old");
     let applied = world.change(1, &Change::Reset);
     assert_eq!(applied.reset, Some(ResetKind::Continued));
-    assert_eq!((applied.head.generation, applied.head.index, applied.head.epoch), (2, 1, 1));
+    assert_eq!(
+        (applied.head.generation, applied.head.index, applied.head.epoch),
+        (2, 1, 1)
+    );
     world.assert_agreement();
     assert_eq!(hear(&world.members[2], &old).expect("old generation"), "old");
     // An owner's reset is a start of its own: the log before it may be pruned.
@@ -225,7 +296,9 @@ fn own_entries_are_recognised_after_a_crash() {
     let lost = world.propose(1, &Change::Rotate).expect("proposed");
     world.broker.submit(&lost, NOW).expect("submitted");
     drop(lost.to_bytes().expect("never read again"));
-    let applied = world.members[1].apply(&lost.entries[0], &lost.seals, NOW).expect("own entry");
+    let applied = world.members[1]
+        .apply(&lost.entries[0], &lost.seals, NOW)
+        .expect("own entry");
     assert_eq!(applied.key, KeyOutcome::Opened);
 }
 
@@ -233,7 +306,11 @@ fn own_entries_are_recognised_after_a_crash() {
 fn secrets_are_not_printed() {
     let world = World::new(HistoryPolicy::All);
     let keys = &world.members[0];
-    let printed = format!("{keys:?} {:?} {:?}", keys.key(1, &Label::all()), keys.propose_rotate(NOW).expect("proposed"));
+    let printed = format!(
+        "{keys:?} {:?} {:?}",
+        keys.key(1, &Label::all()),
+        keys.propose_rotate(NOW).expect("proposed")
+    );
     assert!(printed.contains("redacted"));
     let content = hex::encode(keys.key(1, &Label::all()).expect("key").as_bytes());
     assert!(!printed.contains(&content));

@@ -151,6 +151,20 @@ pub(super) fn seal_group_with(
     if keys.rekey_needed() {
         return Err(GroupError::RekeyNeeded);
     }
+    encrypt(keys, label, context, device, sender, plaintext, rng)
+}
+
+/// Signs as `device`, says `sender`.
+fn encrypt(
+    keys: &dyn GroupKeys,
+    label: &Label,
+    context: &ContentContext<'_>,
+    device: &SecretKey,
+    sender: PublicKey,
+    plaintext: &[u8],
+    rng: &mut impl CryptoRngCore,
+) -> Result<GroupEnvelope, GroupError> {
+    let id = keys.epoch_id();
     let key = keys.key_at(id, label).ok_or_else(|| GroupError::unknown(id))?;
     let key_id = keys.key_id(id).ok_or_else(|| GroupError::unknown(id))?;
     let mut nonce = [0; 24];
@@ -242,4 +256,17 @@ fn check_context(context: &ContentContext<'_>) -> Result<(), GroupError> {
     } else {
         Err(Refusal::Malformed("context").into())
     }
+}
+
+/// What a rogue member can do: sign with its own key and name another sender.
+#[cfg(test)]
+pub(super) fn forge(
+    keys: &dyn GroupKeys,
+    label: &Label,
+    context: &ContentContext<'_>,
+    device: &SecretKey,
+    sender: PublicKey,
+    plaintext: &[u8],
+) -> Result<GroupEnvelope, GroupError> {
+    encrypt(keys, label, context, device, sender, plaintext, &mut OsRng)
 }

@@ -17,6 +17,11 @@ mod sequence;
 mod state;
 mod wire;
 
+#[cfg(test)]
+mod rogue_tests;
+#[cfg(test)]
+mod vector_tests;
+
 pub use content::{ContentContext, GroupEnvelope, Opened, open_group, seal_group};
 pub use device::{DeviceEntry, InviteKeys, first_seal_key};
 pub use entry::{

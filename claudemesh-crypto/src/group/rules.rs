@@ -1,5 +1,7 @@
 //! What each kind of entry may do, and by whom.
 
+use std::cmp::Ordering;
+
 use super::entry::{AdmitBy, EntryBody, HistoryPolicy, LogEntry, Role};
 use super::error::Refusal;
 use super::roster::{EpochId, RosterDevice, RosterInvite};
@@ -227,14 +229,16 @@ impl LogState {
             epoch: *epoch,
         };
         if let Some(wrapped) = wrapped_prev {
-            let inner = EpochId {
-                generation: wrapped.generation,
-                epoch: wrapped.epoch,
-            };
             if self.roster.history != HistoryPolicy::All {
                 return Err(Refusal::NotAllowed("this mesh does not pass on earlier keys"));
             }
-            if inner >= id || self.epochs.back().is_some_and(|record| record.id != inner) {
+            // After the owner has cut the chain, members may differ in what they know of earlier generations.
+            let before = match wrapped.generation.cmp(&id.generation) {
+                Ordering::Equal => wrapped.epoch.checked_add(1) == Some(id.epoch) && wrapped.epoch > 0,
+                Ordering::Less => id.epoch == 1,
+                Ordering::Greater => false,
+            };
+            if !before {
                 return Err(Refusal::Malformed("wrapped key"));
             }
         }

@@ -23,8 +23,14 @@ pub struct Broker {
 impl Broker {
     pub fn create(owner: &PublicKey, created: &Proposed) -> Self {
         let state = EpochLog.start(MESH, owner, &created.entries[0], NOW).expect("genesis");
-        let state = EpochLog.check_batch(&state, &created.entries[1..], &created.seals, NOW).expect("first epoch");
-        Self { state, log: created.entries.clone(), seals: created.seals.clone() }
+        let state = EpochLog
+            .check_batch(&state, &created.entries[1..], &created.seals, NOW)
+            .expect("first epoch");
+        Self {
+            state,
+            log: created.entries.clone(),
+            seals: created.seals.clone(),
+        }
     }
 
     /// Compare-and-set.
@@ -63,7 +69,11 @@ impl World {
         let owner = key(200);
         let (keys, created) = EpochKeys::create(MESH, &owner, &key(1), history, NOW).expect("created");
         let broker = Broker::create(&owner.public(), &created);
-        Self { owner, broker, members: vec![keys] }
+        Self {
+            owner,
+            broker,
+            members: vec![keys],
+        }
     }
 
     /// The same with more members, `key(2)` and so on, admitted by the first.
@@ -76,7 +86,15 @@ impl World {
     }
 
     pub fn follow(&self, me: &SecretKey) -> EpochKeys {
-        EpochKeys::from_log(MESH, &self.owner.public(), &self.broker.log, &self.broker.seals, me, NOW).expect("log")
+        EpochKeys::from_log(
+            MESH,
+            &self.owner.public(),
+            &self.broker.log,
+            &self.broker.seals,
+            me,
+            NOW,
+        )
+        .expect("log")
     }
 
     pub fn propose(&self, by: usize, change: &Change) -> Result<Proposed, GroupError> {
@@ -91,7 +109,9 @@ impl World {
     }
 
     pub fn change_as_owner(&mut self, change: &Change) -> Applied {
-        let proposed = self.members[0].propose(change, &Signer::new(&self.owner), NOW).expect("proposed");
+        let proposed = self.members[0]
+            .propose(change, &Signer::new(&self.owner), NOW)
+            .expect("proposed");
         self.commit(0, proposed)
     }
 
@@ -114,7 +134,10 @@ impl World {
     /// Lets the first member admit `key(seed)`.
     pub fn admit(&mut self, seed: u8) {
         let secret = key(seed);
-        self.change(0, &Change::Admit(DeviceEntry::new(MESH, &secret, &secret, Role::Member)));
+        self.change(
+            0,
+            &Change::Admit(DeviceEntry::new(MESH, &secret, &secret, Role::Member)),
+        );
         let joined = self.follow(&secret);
         self.members.push(joined);
     }
@@ -125,7 +148,9 @@ impl World {
             assert_eq!(member.head(), head);
             assert_eq!(member.roster(), self.broker.state.roster());
             let mine = member.key(head.epoch, &Label::all()).map(|key| *key.as_bytes());
-            let first = self.members[0].key(head.epoch, &Label::all()).map(|key| *key.as_bytes());
+            let first = self.members[0]
+                .key(head.epoch, &Label::all())
+                .map(|key| *key.as_bytes());
             assert!(mine.is_some());
             if self.members[0].is_member() {
                 assert_eq!(mine, first);
@@ -135,13 +160,25 @@ impl World {
 }
 
 pub fn seed_of(keys: &EpochKeys) -> u8 {
-    (1..=255).find(|seed| key(*seed).public() == keys.device()).expect("a test key")
+    (1..=255)
+        .find(|seed| key(*seed).public() == keys.device())
+        .expect("a test key")
 }
 
 pub fn context(id: &str, seq: u64) -> ContentContext<'_> {
-    ContentContext { message_id: id, seq, priority: "next", sender_session: key(99).public() }
+    ContentContext {
+        message_id: id,
+        seq,
+        priority: "next",
+        sender_session: key(99).public(),
+    }
 }
 
 pub fn invite_terms(max_uses: u32) -> InviteTerms {
-    InviteTerms { role: Role::Member, expires_at_ms: NOW + DAY, max_uses, code_hint: Some("abc123".to_owned()) }
+    InviteTerms {
+        role: Role::Member,
+        expires_at_ms: NOW + DAY,
+        max_uses,
+        code_hint: Some("abc123".to_owned()),
+    }
 }

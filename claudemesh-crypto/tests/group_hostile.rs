@@ -725,3 +725,69 @@ fn an_owner_cut_heals_a_fork_and_is_reported() {
     world.commit(0, reset);
     assert_eq!(left.head(), world.members[0].head());
 }
+
+#[test]
+fn limits_hold_and_expired_invites_make_room() {
+    let world = World::new(HistoryPolicy::All);
+    let mut state = world.broker.state.clone();
+    let invite = |number: usize, expires_at_ms| {
+        let keys = InviteKeys::from_link_secret(MESH, &[u8::try_from(number).expect("small"); 32]);
+        let invite = Invite {
+            invite_key: keys.invite_key(),
+            seal_key: keys.seal_key(),
+            role: Role::Member,
+            expires_at_ms,
+            max_uses: 1,
+            code_hint: None,
+        };
+        EntryBody::Invite { invite }
+    };
+    let next = |state: &LogState, body| LogEntry::sign(MESH, next_position(state), state.head().hash, body, &key(1));
+    for number in 0..MAX_INVITES {
+        let entry = next(&state, invite(number, NOW + 1000));
+        state = EpochLog.check(&state, &entry, NOW).expect("room");
+    }
+    let one_more = next(&state, invite(MAX_INVITES, NOW + DAY));
+    assert_eq!(EpochLog.check(&state, &one_more, NOW), Err(Refusal::Limit));
+    let checkpoint = next(&state, EntryBody::Checkpoint { at_ms: NOW + 2000 });
+    state = EpochLog.check(&state, &checkpoint, NOW + 2000).expect("checkpoint");
+    let one_more = next(&state, invite(MAX_INVITES, NOW + DAY));
+    state = EpochLog
+        .check(&state, &one_more, NOW + 2000)
+        .expect("expired ones are gone");
+    assert_eq!(state.roster().invites().len(), 1);
+    let no_uses = EntryBody::Invite {
+        invite: Invite {
+            max_uses: 0,
+            ..state.roster().invites()[0].invite.clone()
+        },
+    };
+    assert!(matches!(
+        EpochLog.check(&state, &next(&state, no_uses), NOW + 2000),
+        Err(Refusal::Malformed(_))
+    ));
+}
+
+#[test]
+fn strangers_cannot_leave_seals_at_the_broker() {
+    let world = World::with(HistoryPolicy::All, 3);
+    let mut row = world
+        .propose(0, &Change::Admit(admit_row(30, Role::Member)))
+        .expect("proposed");
+    assert!(
+        EpochLog
+            .check_batch(&world.broker.state, &row.entries, &row.seals, NOW)
+            .is_ok()
+    );
+    let mut other = row.seals[0].clone();
+    other.to = key(90).public();
+    row.seals.push(other.clone());
+    let refusal = EpochLog.check_batch(&world.broker.state, &row.entries, &row.seals, NOW);
+    assert_eq!(refusal, Err(Refusal::NotOnRoster(key(90).public())));
+    other.to = key(2).public();
+    row.seals[1] = other;
+    assert_eq!(
+        EpochLog.check_batch(&world.broker.state, &row.entries, &row.seals, NOW),
+        Err(Refusal::BadSignature)
+    );
+}

@@ -316,7 +316,13 @@ impl EpochKeys {
                 }
                 reason = Some(EpochReason::Rotate);
             }
-            Change::Checkpoint => draft.push(EntryBody::Checkpoint { at_ms: now_ms }, author, now_ms)?,
+            Change::Checkpoint => draft.push(
+                EntryBody::Checkpoint {
+                    at_ms: now_ms.max(self.state.checkpoint_ms()),
+                },
+                author,
+                now_ms,
+            )?,
             Change::Reset => {
                 let roster = Box::new(self.state.roster().clone());
                 draft.push(EntryBody::Reset { roster }, author, now_ms)?;

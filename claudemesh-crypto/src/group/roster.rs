@@ -322,6 +322,11 @@ impl Roster {
             return Err(Refusal::Duplicate);
         }
         if self.invites.len() >= MAX_INVITES {
+            // What has certainly expired makes room.
+            let latest = self.latest_ms;
+            self.invites.retain(|row| row.invite.expires_at_ms >= latest);
+        }
+        if self.invites.len() >= MAX_INVITES {
             return Err(Refusal::Limit);
         }
         match self.find_invite(&key) {

@@ -6,5 +6,9 @@
 //! * `security`: permissions, rate limits, audit chain
 //! * `store`: SQL and the group committer
 
+pub mod config;
 pub mod mesh;
+pub mod metrics;
+pub mod outbound;
+pub mod security;
 pub mod store;

@@ -1,0 +1,5 @@
+//! Who may do what, and how often: rate limits, used proofs, origins, signed requests.
+
+pub mod origin;
+pub mod rate_limit;
+pub mod replay;

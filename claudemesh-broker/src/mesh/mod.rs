@@ -1,1 +1,30 @@
-//! Live state of a mesh and its rules. Pure: no I/O, and time is a parameter.
+//! Live state of one mesh and its rules. Pure: no I/O, no clock (time is a parameter, in milliseconds since the Unix
+//! epoch), no randomness, and every iteration has a fixed order, so that a run can be repeated from its inputs.
+//!
+//! * [`Mesh`] (`roster`): members and live sessions; `view`: what each caller may see of them
+//! * `status`: what a session is doing, and who says so
+//! * [`resolve`] (`targets`): whom a message is for
+//! * [`Delivery`] (`delivery`, `queue`, `lane`): which message goes to which session, when, and what became of it
+
+// An error is the rare case, and the frame goes out as it is.
+#![allow(clippy::result_large_err)]
+
+mod delivery;
+mod lane;
+mod member;
+mod message;
+mod queue;
+mod roster;
+mod session;
+mod status;
+mod targets;
+mod view;
+
+pub use delivery::{Delivery, Grants, Limits, LoadRequest, Output, Pulled};
+pub use member::{MemberFacts, MemberState, PeerState};
+pub use message::{Message, MessageFacts};
+pub use roster::{Connected, Disconnected, Mesh, MeshFacts, RemovedMember, Settings};
+pub use session::{Session, SessionFacts, SessionView};
+pub use status::StatusRecord;
+pub use targets::{Recipient, Resolved, TargetRequest, resolve};
+pub use view::MeshOverview;

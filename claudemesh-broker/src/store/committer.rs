@@ -1,0 +1,543 @@
+//! Group commit: one task that shares each transaction, and each `fsync`, among all writes that are waiting.
+
+use super::audit::{self, AuditEvent, AuditHeads};
+use super::dialect::Dialect;
+use super::messages::{self, MessageOutcome, NewMessage, StageChange, StageOutcome};
+use super::{Store, StoreError, StoreOptions};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use sqlx::{AnyConnection, Connection as _};
+use std::any::Any;
+use std::fs::File;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+/// How long opening a new connection may take after the old one broke.
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Batches whose completions have not run yet. The committer waits when there are more.
+const DISPATCH_QUEUE: usize = 16;
+
+/// Something to be written, and what to put on record about it if it is.
+pub struct Write {
+    /// What to write.
+    pub kind: WriteKind,
+    /// Audit events, in the same transaction. A message that repeats an earlier one is not put on record again.
+    pub audit: Vec<AuditEvent>,
+}
+
+impl Write {
+    /// A write without audit events.
+    #[must_use]
+    pub fn new(kind: WriteKind) -> Self {
+        Self { kind, audit: Vec::new() }
+    }
+}
+
+/// Kinds of writes.
+pub enum WriteKind {
+    /// A message and its deliveries.
+    Message(NewMessage),
+    /// Steps of deliveries.
+    Stages(Vec<StageChange>),
+    /// Anything else.
+    Custom(CustomWrite),
+}
+
+/// Statements of one write, run in a savepoint of the shared transaction: if they fail, they alone are undone.
+pub type CustomWrite =
+    Box<dyn for<'c> FnOnce(&'c mut AnyConnection) -> BoxFuture<'c, Result<Recorded<AnyValue>, StoreError>> + Send>;
+
+/// Result of a [`CustomWrite`], of whatever type.
+pub type AnyValue = Box<dyn Any + Send>;
+
+/// Result of a write, and whether its audit events are to be put on record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorded<T> {
+    /// The result.
+    pub value: T,
+    /// Whether something happened that is put on record.
+    pub audit: bool,
+}
+
+impl<T> Recorded<T> {
+    /// A result whose audit events are put on record.
+    pub fn audited(value: T) -> Self {
+        Self { value, audit: true }
+    }
+
+    /// A result of a write that changed nothing worth a record.
+    pub fn silently(value: T) -> Self {
+        Self { value, audit: false }
+    }
+}
+
+/// What became of a [`Write`].
+pub enum Outcome {
+    /// Of a message.
+    Message(MessageOutcome),
+    /// Of delivery steps, in their order.
+    Stages(Vec<StageOutcome>),
+    /// Of a custom write.
+    Custom(AnyValue),
+}
+
+/// Told of the outcome, once it is on disk. Completions run one after the other in submit order, so they must be quick.
+pub type Completion = Box<dyn FnOnce(Result<Outcome, StoreError>) + Send>;
+
+/// Facts about one transaction.
+#[derive(Clone, Copy, Debug)]
+pub struct CommitStats {
+    /// Writes in it.
+    pub writes: usize,
+    /// Rows in it, about.
+    pub rows: usize,
+    /// How long its oldest write had waited.
+    pub waited: Duration,
+    /// How long its statements took.
+    pub statements: Duration,
+    /// How long the commit took.
+    pub commit: Duration,
+    /// Whether it was committed.
+    pub ok: bool,
+}
+
+struct Job {
+    write: Write,
+    done: Completion,
+    rows: usize,
+    bytes: usize,
+    submitted: Instant,
+}
+
+/// Handle to the task that writes. Cheap to clone.
+#[derive(Clone)]
+pub struct Committer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// Taken out when the store is closed, so that the task ends after what is in the queue.
+    queue: Mutex<Option<mpsc::Sender<Job>>>,
+    waiting: AtomicUsize,
+    bytes: AtomicUsize,
+    most_bytes: usize,
+}
+
+impl Committer {
+    /// Puts a write into the queue and returns at once. Writes take effect in submit order.
+    ///
+    /// # Errors
+    /// [`StoreError::QueueFull`] or [`StoreError::Closed`]; `done` is not called then.
+    pub fn submit(&self, write: Write, done: Completion) -> Result<(), StoreError> {
+        let (rows, bytes) = match &write.kind {
+            WriteKind::Message(message) => (message.rows(), message.bytes()),
+            WriteKind::Stages(changes) => (changes.len(), 256 * changes.len()),
+            WriteKind::Custom(_) => (1, 256),
+        };
+        let queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(queue) = queue.as_ref() else { return Err(StoreError::Closed) };
+        let held = self.shared.bytes.load(Ordering::Relaxed);
+        if held > 0 && held + bytes > self.shared.most_bytes {
+            return Err(StoreError::QueueFull);
+        }
+        let rows = rows + write.audit.len();
+        let job = Job { write, done, rows, bytes, submitted: Instant::now() };
+        // Counted before it can be taken out and discounted.
+        self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+        let error = match queue.try_send(job) {
+            Ok(()) => return Ok(()),
+            Err(mpsc::error::TrySendError::Full(_)) => StoreError::QueueFull,
+            Err(mpsc::error::TrySendError::Closed(_)) => StoreError::Closed,
+        };
+        self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+        Err(error)
+    }
+
+    /// Submits a write and waits for its outcome.
+    ///
+    /// # Errors
+    /// Why it was not written.
+    pub async fn write(&self, write: Write) -> Result<Outcome, StoreError> {
+        let (sender, receiver) = oneshot::channel();
+        self.submit(
+            write,
+            Box::new(move |outcome| {
+                // Nobody waits any more: the write stands all the same.
+                let _ = sender.send(outcome);
+            }),
+        )?;
+        receiver.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Number of writes that are not committed yet.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.shared.waiting.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn close(&self) {
+        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// The running tasks.
+pub(super) struct CommitterTask {
+    handle: JoinHandle<()>,
+    dispatcher: JoinHandle<()>,
+}
+
+impl CommitterTask {
+    pub(super) async fn ended(self) {
+        // An error here is a panic, which the runtime has reported.
+        let _ = self.handle.await;
+        let _ = self.dispatcher.await;
+    }
+}
+
+/// Starts the tasks. `lock` keeps other brokers out as long as the task may write.
+pub(super) async fn start(
+    dialect: Dialect,
+    mut connection: AnyConnection,
+    options: StoreOptions,
+    lock: Arc<Mutex<Option<File>>>,
+) -> Result<(Committer, CommitterTask), StoreError> {
+    let next_seq = messages::load_next_seq(&mut connection).await?;
+    let (sender, queue) = mpsc::channel(options.queue_writes.max(1));
+    let shared = Arc::new(Shared {
+        queue: Mutex::new(Some(sender)),
+        waiting: AtomicUsize::new(0),
+        bytes: AtomicUsize::new(0),
+        most_bytes: options.queue_bytes,
+    });
+    let (dispatch, batches) = mpsc::channel(DISPATCH_QUEUE);
+    let writer = Writer { dialect, connection: Some(connection), next_seq, heads: AuditHeads::new() };
+    let task = CommitterTask {
+        // The committer must not keep the queue open, or it would never end when the last store is dropped.
+        handle: tokio::spawn(run(writer, queue, dispatch, options, Arc::downgrade(&shared), lock)),
+        dispatcher: tokio::spawn(dispatch_completions(batches)),
+    };
+    Ok((Committer { shared }, task))
+}
+
+type Finished = (Completion, Result<Outcome, StoreError>);
+
+async fn dispatch_completions(mut batches: mpsc::Receiver<Vec<Finished>>) {
+    while let Some(batch) = batches.recv().await {
+        for (done, outcome) in batch {
+            if std::panic::catch_unwind(AssertUnwindSafe(move || done(outcome))).is_err() {
+                tracing::error!("a completion of the store panicked");
+            }
+        }
+    }
+}
+
+async fn run(
+    mut writer: Writer,
+    mut queue: mpsc::Receiver<Job>,
+    dispatch: mpsc::Sender<Vec<Finished>>,
+    options: StoreOptions,
+    shared: std::sync::Weak<Shared>,
+    _lock: Arc<Mutex<Option<File>>>,
+) {
+    let mut next: Option<Job> = None;
+    loop {
+        let first = match next.take() {
+            Some(job) => job,
+            None => match queue.recv().await {
+                Some(job) => job,
+                None => break,
+            },
+        };
+        let (mut rows, mut bytes) = (first.rows, first.bytes);
+        let submitted = first.submitted;
+        let mut batch = vec![first];
+        // Whatever came in during the last commit is shared by the next; nobody waits for more to come.
+        while let Ok(job) = queue.try_recv() {
+            rows += job.rows;
+            bytes += job.bytes;
+            if rows > options.batch_rows || bytes > options.batch_bytes {
+                rows -= job.rows;
+                bytes -= job.bytes;
+                next = Some(job);
+                break;
+            }
+            batch.push(job);
+        }
+        let writes = batch.len();
+        let waited = submitted.elapsed();
+        let started = Instant::now();
+        let (finished, commit, ok) = writer.commit(batch, options.commit_timeout).await;
+        if let Some(shared) = shared.upgrade() {
+            shared.waiting.fetch_sub(writes, Ordering::Relaxed);
+            shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        if let Some(observe) = &options.on_commit {
+            let statements = started.elapsed().saturating_sub(commit);
+            observe(&CommitStats { writes, rows, waited, statements, commit, ok });
+        }
+        if dispatch.send(finished).await.is_err() {
+            tracing::error!("the store's dispatcher has ended");
+            break;
+        }
+    }
+    if let Some(connection) = writer.connection.take() {
+        // The data is on disk; a failing goodbye changes nothing.
+        let _ = connection.close().await;
+    }
+}
+
+struct Writer {
+    dialect: Dialect,
+    connection: Option<AnyConnection>,
+    next_seq: i64,
+    heads: AuditHeads,
+}
+
+/// The parts of a batch, by place.
+struct Batch {
+    writes: Vec<Option<WriteKind>>,
+    audit: Vec<Vec<AuditEvent>>,
+    outcomes: Vec<Option<Result<Outcome, StoreError>>>,
+}
+
+impl Writer {
+    /// Commits a batch, and gives each completion its outcome.
+    async fn commit(&mut self, jobs: Vec<Job>, timeout: Duration) -> (Vec<Finished>, Duration, bool) {
+        let mut completions = Vec::with_capacity(jobs.len());
+        let mut batch = Batch {
+            writes: Vec::with_capacity(jobs.len()),
+            audit: Vec::with_capacity(jobs.len()),
+            outcomes: Vec::with_capacity(jobs.len()),
+        };
+        for job in jobs {
+            completions.push(job.done);
+            batch.writes.push(Some(job.write.kind));
+            batch.audit.push(job.write.audit);
+            batch.outcomes.push(None);
+        }
+        let result = match self.connected().await {
+            Ok(()) => match tokio::time::timeout(timeout, self.transaction(&mut batch)).await {
+                Ok(result) => result,
+                Err(_) => Err(StoreError::Unavailable("it did not answer in time".into())),
+            },
+            Err(error) => Err(error),
+        };
+        let (commit, failed) = match result {
+            Ok(commit) => (commit, None),
+            Err(error) => {
+                tracing::warn!(%error, writes = completions.len(), "a transaction failed");
+                // Whatever state the connection is in, it is not used again.
+                self.connection = None;
+                (Duration::ZERO, Some(error))
+            }
+        };
+        let ok = failed.is_none();
+        let finished = completions
+            .into_iter()
+            .zip(batch.outcomes)
+            .map(|(done, outcome)| {
+                let outcome = match (&failed, outcome) {
+                    (Some(error), _) => Err(error.clone()),
+                    (None, Some(outcome)) => outcome,
+                    (None, None) => Err(StoreError::Database("a write had no outcome".into())),
+                };
+                (done, outcome)
+            })
+            .collect();
+        (finished, commit, ok)
+    }
+
+    /// Opens a new connection if the last one broke. Another broker may have written meanwhile: what is known of the
+    /// database is read again.
+    async fn connected(&mut self) -> Result<(), StoreError> {
+        if self.connection.is_some() {
+            return Ok(());
+        }
+        let open = async {
+            let mut connection = self.dialect.connect_writer().await?;
+            let next_seq = messages::load_next_seq(&mut connection).await?;
+            Ok((connection, next_seq))
+        };
+        let opened = tokio::time::timeout(RECONNECT_TIMEOUT, open).await;
+        let (connection, next_seq) = match opened {
+            Ok(Ok(opened)) => opened,
+            // Its broken session may hold the lock for a while.
+            Ok(Err(StoreError::Locked(text))) => return Err(StoreError::Unavailable(text)),
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(StoreError::Unavailable("no connection in time".into())),
+        };
+        self.heads.clear();
+        self.next_seq = next_seq.max(self.next_seq);
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    /// Runs the batch in one transaction and gives the time of its commit. An error is the whole batch's.
+    async fn transaction(&mut self, batch: &mut Batch) -> Result<Duration, StoreError> {
+        let Self { connection, next_seq, heads, .. } = self;
+        let Some(connection) = connection else { return Err(StoreError::Closed) };
+        let mut transaction = connection.begin().await?;
+        let mut place = 0;
+        while place < batch.writes.len() {
+            if matches!(batch.writes[place], Some(WriteKind::Custom(_))) {
+                run_custom(&mut transaction, batch, place).await?;
+                place += 1;
+                continue;
+            }
+            let end = (place..batch.writes.len())
+                .find(|place| matches!(batch.writes[*place], Some(WriteKind::Custom(_))))
+                .unwrap_or(batch.writes.len());
+            run_bulk(&mut transaction, next_seq, batch, place, end).await?;
+            place = end;
+        }
+        let mut events = Vec::new();
+        for (audit, outcome) in batch.audit.iter_mut().zip(&batch.outcomes) {
+            let happened = match outcome {
+                Some(Ok(Outcome::Message(outcome))) => !outcome.duplicate,
+                Some(Ok(_)) => true,
+                Some(Err(_)) | None => false,
+            };
+            if happened {
+                events.append(audit);
+            }
+        }
+        let new_heads = audit::append(&mut transaction, heads, &events).await?;
+        let started = Instant::now();
+        transaction.commit().await?;
+        audit::keep(heads, new_heads);
+        Ok(started.elapsed())
+    }
+}
+
+async fn run_custom(connection: &mut AnyConnection, batch: &mut Batch, place: usize) -> Result<(), StoreError> {
+    let Some(WriteKind::Custom(custom)) = batch.writes[place].take() else { return Ok(()) };
+    let mut savepoint = connection.begin().await?;
+    let result = AssertUnwindSafe(async { custom(&mut savepoint).await }).catch_unwind().await;
+    batch.outcomes[place] = Some(match result {
+        Ok(Ok(recorded)) => {
+            savepoint.commit().await?;
+            if !recorded.audit {
+                batch.audit[place].clear();
+            }
+            Ok(Outcome::Custom(recorded.value))
+        }
+        Ok(Err(error)) => {
+            savepoint.rollback().await?;
+            Err(error)
+        }
+        Err(_) => {
+            savepoint.rollback().await?;
+            Err(StoreError::Database("a write panicked".into()))
+        }
+    });
+    Ok(())
+}
+
+/// Runs messages and stages together; if a statement fails, one by one, to find the guilty one.
+async fn run_bulk(
+    connection: &mut AnyConnection,
+    next_seq: &mut i64,
+    batch: &mut Batch,
+    start: usize,
+    end: usize,
+) -> Result<(), StoreError> {
+    let mut savepoint = connection.begin().await?;
+    match run_together(&mut savepoint, next_seq, batch, start, end).await {
+        Ok(()) => savepoint.commit().await?,
+        Err(error) if error.is_retryable() => return Err(error),
+        Err(error) => {
+            savepoint.rollback().await?;
+            if end - start == 1 {
+                batch.outcomes[start] = Some(Err(error));
+                return Ok(());
+            }
+            for place in start..end {
+                let mut savepoint = connection.begin().await?;
+                match run_together(&mut savepoint, next_seq, batch, place, place + 1).await {
+                    Ok(()) => savepoint.commit().await?,
+                    Err(error) if error.is_retryable() => return Err(error),
+                    Err(error) => {
+                        savepoint.rollback().await?;
+                        batch.outcomes[place] = Some(Err(error));
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn run_together(
+    connection: &mut AnyConnection,
+    next_seq: &mut i64,
+    batch: &mut Batch,
+    start: usize,
+    end: usize,
+) -> Result<(), StoreError> {
+    let mut new = Vec::new();
+    let mut new_places = Vec::new();
+    let mut changes = Vec::new();
+    let mut change_places = Vec::new();
+    for place in start..end {
+        match &batch.writes[place] {
+            Some(WriteKind::Message(message)) => {
+                new.push(message);
+                new_places.push(place);
+            }
+            Some(WriteKind::Stages(stages)) => {
+                changes.extend(stages);
+                change_places.push((place, stages.len()));
+            }
+            Some(WriteKind::Custom(_)) | None => {}
+        }
+    }
+    // Messages first: no step can be of a message that is not stored.
+    if !new.is_empty() {
+        let first = *next_seq;
+        *next_seq += super::rows::limit(new.len());
+        let outcomes = messages::insert_messages(connection, first, &new).await?;
+        for (place, outcome) in new_places.into_iter().zip(outcomes) {
+            batch.outcomes[place] = Some(outcome.map(Outcome::Message));
+        }
+    }
+    if !change_places.is_empty() {
+        let mut outcomes = messages::apply_stages(connection, &changes).await?.into_iter();
+        for (place, len) in change_places {
+            batch.outcomes[place] = Some(Ok(Outcome::Stages(outcomes.by_ref().take(len).collect())));
+        }
+    }
+    Ok(())
+}
+
+impl Store {
+    /// Runs statements in the committer's transaction, undone alone if they fail. `audit` is put on record if they say so.
+    ///
+    /// # Errors
+    /// What the statements fail with, or why they could not run.
+    pub async fn transaction<T, F>(&self, audit: Option<AuditEvent>, statements: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut AnyConnection) -> BoxFuture<'c, Result<Recorded<T>, StoreError>> + Send + 'static,
+    {
+        let custom: CustomWrite = Box::new(move |connection| {
+            Box::pin(async move {
+                let Recorded { value, audit } = statements(connection).await?;
+                Ok(Recorded { value: Box::new(value) as AnyValue, audit })
+            })
+        });
+        let write = Write { kind: WriteKind::Custom(custom), audit: audit.into_iter().collect() };
+        match self.committer().write(write).await? {
+            Outcome::Custom(value) => match value.downcast() {
+                Ok(value) => Ok(*value),
+                Err(_) => Err(StoreError::Database("a write had a result of another type".into())),
+            },
+            _ => Err(StoreError::Database("a write had another outcome".into())),
+        }
+    }
+}

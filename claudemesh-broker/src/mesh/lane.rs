@@ -154,11 +154,11 @@ impl Lane {
         Some(flight)
     }
 
-    /// Puts what `session` has back in front, in order.
-    pub(super) fn recall_session(&mut self, session: u64) {
+    /// Puts what `session` has back in front, in order. Returns what was put back.
+    pub(super) fn recall_session(&mut self, session: u64) -> Vec<Flight> {
         let flights = self.flights.iter().filter(|(_, flight)| flight.session == session);
         let seqs: Vec<_> = flights.map(|(&seq, _)| seq).collect();
-        self.recall(seqs);
+        self.recall(seqs)
     }
 
     /// Puts each message whose lease is over back in front, and with it all later ones of the same sender that are in

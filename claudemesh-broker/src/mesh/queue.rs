@@ -150,7 +150,9 @@ impl MemberQueue {
             return;
         }
         for lane in &mut self.lanes {
-            lane.recall_session(ordinal);
+            for flight in lane.recall_session(ordinal) {
+                context.wake(flight.message.expires_at_ms);
+            }
         }
         if self.sessions.is_empty() {
             self.forget_messages();

@@ -6,9 +6,17 @@
 //! * `security`: permissions, rate limits, audit chain
 //! * `store`: SQL and the group committer
 
+pub mod broker;
 pub mod config;
+pub mod context;
+mod errors;
+pub mod hub;
+mod jobs;
 pub mod mesh;
 pub mod metrics;
+mod ops;
 pub mod outbound;
 pub mod security;
 pub mod store;
+
+pub use broker::Broker;

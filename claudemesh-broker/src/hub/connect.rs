@@ -1,0 +1,298 @@
+//! Sessions come and go.
+
+use std::sync::Arc;
+
+use axum::extract::ws::Utf8Bytes;
+use claudemesh_crypto::random_id;
+use claudemesh_proto::frame::ServerFrame;
+use claudemesh_proto::hello::{Hello, HelloAck, MemberProfile};
+use claudemesh_proto::model::{KeyHex, MemberId, PresenceId, Timestamp};
+use claudemesh_proto::{ErrorCode, ErrorFrame, PROTOCOL_VERSION};
+use serde_json::{Value, json};
+
+use super::events::system_event;
+use super::{LiveMesh, peer_state_row, run_outputs};
+use crate::Broker;
+use crate::broker::now_ms;
+use crate::context::Session;
+use crate::mesh::{Connected, SessionFacts};
+use crate::outbound::{CloseReason, Outbound};
+use crate::store::{AuditEvent, Recorded, StoreError};
+
+/// How long a hook's report is kept for a session that has not connected yet.
+pub(crate) const PENDING_STATUS_MS: i64 = 10_000;
+
+/// A `hello` whose proof holds.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The member.
+    pub member: MemberId,
+    /// Its key, in lower case.
+    pub member_key: KeyHex,
+    /// The frame.
+    pub hello: Hello,
+    /// Protocol version of the connection.
+    pub protocol: u32,
+}
+
+/// Registers a session. `hello_ack` is its first frame; peers are told; what waits for it is delivered.
+///
+/// # Errors
+/// `archived`, `revoked`, `capacity`: judged under the mesh's lock, so that two cannot take one place.
+pub async fn connect(
+    broker: &Arc<Broker>,
+    mesh: &Arc<LiveMesh>,
+    admitted: Admitted,
+    outbound: Outbound,
+) -> Result<Arc<Session>, ErrorFrame> {
+    let Admitted {
+        member,
+        member_key,
+        hello,
+        protocol,
+    } = admitted;
+    let now = now_ms();
+    let presence = PresenceId(random_id());
+    // Read before the session exists: afterwards nothing may wait until `hello_ack` is queued.
+    let waiting_low = if protocol >= PROTOCOL_VERSION {
+        broker
+            .store
+            .waiting_counts(&mesh.id, &member, Timestamp::from_ms(now))
+            .await
+            .ok()
+            .map(|waiting| waiting.low)
+    } else {
+        None
+    };
+    let pending = match hello.observer {
+        true => None,
+        false => {
+            let since = Timestamp::from_ms(now.saturating_sub(PENDING_STATUS_MS));
+            let store = &broker.store;
+            let taken = store.take_pending_status(&mesh.id, &member, &hello.session_id, hello.pid, &hello.cwd, since);
+            taken.await.unwrap_or_default()
+        }
+    };
+    let session = Arc::new(Session {
+        presence: presence.clone(),
+        mesh: mesh.clone(),
+        member: member.clone(),
+        member_key: member_key.clone(),
+        session_key: hello.session_pubkey.clone(),
+        protocol,
+        caps: hello.caps.clone(),
+        observer: hello.observer,
+        outbound,
+    });
+
+    let audit = {
+        let mut guard = mesh.lock();
+        let state = &mut *guard;
+        if state.archived {
+            return Err(ErrorFrame::new(
+                ErrorCode::Archived,
+                "this mesh was archived by its owner",
+            ));
+        }
+        if state.mesh.connection_count() >= broker.config.max_connections_per_mesh {
+            return Err(ErrorFrame::new(ErrorCode::Capacity, "mesh at connection capacity").retry_after(5_000));
+        }
+        let facts = session_facts(&session, &hello);
+        let Some(connected) = state.mesh.connect(facts, now) else {
+            return Err(ErrorFrame::new(
+                ErrorCode::Revoked,
+                "this member was removed from the mesh",
+            ));
+        };
+        if let Some(status) = pending {
+            state.mesh.hook_status(&presence, status, now);
+        }
+        state.attach(session.clone());
+        let ack = hello_ack(broker, state, &session, &connected, waiting_low, now);
+        state.send([&presence], &ServerFrame::HelloAck(Box::new(ack)));
+        announce_join(state, &session, &connected);
+        if let Some(view) = state.mesh.session_view(&presence) {
+            state.delivery.session_opened(now, view, &state.mesh);
+        }
+        run_outputs(broker, mesh, state, now);
+        broker.metrics.sessions(&mesh.id, state.mesh.connection_count());
+        (!session.observer).then(|| AuditEvent {
+            mesh_id: mesh.id.clone(),
+            event_type: "peer_joined".to_owned(),
+            actor_member_id: Some(member.clone()),
+            actor_name: name_of(state, &presence),
+            payload: json!({ "pubkey": member_key, "groups": connected.groups, "restored": connected.restored }),
+            at: Timestamp::from_ms(now),
+        })
+    };
+    if let Some(event) = audit {
+        record_or_warn(broker, event).await;
+    }
+    crate::ops::catch_up(broker, &session).await;
+    Ok(session)
+}
+
+/// Takes a session out, saves what its member left with, tells peers, and gives its unacknowledged messages back.
+pub async fn disconnect(broker: &Arc<Broker>, session: &Arc<Session>) {
+    let mesh = &session.mesh;
+    let now = now_ms();
+    let (save, audit) = {
+        let mut guard = mesh.lock();
+        let state = &mut *guard;
+        state.detach(&session.presence);
+        let name = name_of(state, &session.presence);
+        // A removed member's sessions are gone already.
+        let Some(left) = state.mesh.disconnect(&session.presence, now) else {
+            broker.metrics.sessions(&mesh.id, state.mesh.connection_count());
+            return;
+        };
+        let data = json!({ "name": name, "pubkey": session.sender_key(), "memberPubkey": session.member_key });
+        state.send(&left.audience, &system_event(&mesh.id, "peer_left", data));
+        state.delivery.session_closed(now, &session.presence, &state.mesh);
+        run_outputs(broker, mesh, state, now);
+        broker.metrics.sessions(&mesh.id, state.mesh.connection_count());
+        let audit = (!session.observer).then(|| AuditEvent {
+            mesh_id: mesh.id.clone(),
+            event_type: "peer_left".to_owned(),
+            actor_member_id: Some(session.member.clone()),
+            actor_name: name,
+            payload: json!({}),
+            at: Timestamp::from_ms(now),
+        });
+        (left.save, audit)
+    };
+    if let Some(left) = save {
+        let row = peer_state_row(&mesh.id, &session.member, &left, now);
+        if let Err(error) = broker.store.save_peer_state(row).await {
+            tracing::warn!(%error, "what a session left with was not saved");
+        }
+    }
+    if let Some(event) = audit {
+        record_or_warn(broker, event).await;
+    }
+}
+
+/// Puts an event on record that no other write goes with.
+pub(crate) async fn record_event(broker: &Broker, event: AuditEvent) -> Result<(), StoreError> {
+    broker
+        .store
+        .transaction(Some(event), |_| Box::pin(async { Ok(Recorded::audited(())) }))
+        .await
+}
+
+/// [`record_event`] where nobody can be told that it failed.
+async fn record_or_warn(broker: &Broker, event: AuditEvent) {
+    let kind = event.event_type.clone();
+    if let Err(error) = record_event(broker, event).await {
+        tracing::warn!(%error, kind, "an event is missing from the audit log");
+    }
+}
+
+/// Ends every session of the broker.
+pub(crate) fn close_all(broker: &Broker, reason: CloseReason) {
+    for mesh in broker.hub.all() {
+        for session in mesh.lock().sessions() {
+            session.outbound.close(reason);
+        }
+    }
+}
+
+fn session_facts(session: &Session, hello: &Hello) -> SessionFacts {
+    SessionFacts {
+        presence: session.presence.clone(),
+        member: session.member.clone(),
+        session_key: session.session_key.clone(),
+        display_name: hello.display_name.clone().filter(|name| !name.is_empty()),
+        session_id: hello.session_id.clone(),
+        pid: hello.pid,
+        cwd: hello.cwd.clone(),
+        hostname: hello.hostname.clone(),
+        peer_type: hello.peer_type.clone(),
+        channel: hello.channel.clone(),
+        model: hello.model.clone(),
+        groups: hello.groups.clone(),
+        visible: hello.visible,
+        protocol: session.protocol,
+        caps: session.caps.clone(),
+        observer: session.observer,
+    }
+}
+
+fn hello_ack(
+    broker: &Broker,
+    state: &super::LiveState,
+    session: &Session,
+    connected: &Connected,
+    waiting_low: Option<u64>,
+    now: i64,
+) -> HelloAck {
+    let member = state.mesh.member(&session.member);
+    let current = session.protocol >= PROTOCOL_VERSION;
+    HelloAck {
+        presence_id: session.presence.clone(),
+        member_display_name: name_of(state, &session.presence).unwrap_or_default(),
+        member_profile: member
+            .map(|member| MemberProfile {
+                role_tag: member.facts.role_tag.clone(),
+                groups: member.facts.default_groups.clone(),
+                message_mode: member.facts.message_mode,
+            })
+            .unwrap_or_default(),
+        mesh_policy: Some(state.mesh.facts().policy),
+        restored: connected.restored,
+        last_summary: Some(connected.summary.clone()).filter(|summary| !summary.is_empty()),
+        last_seen_at: connected.last_seen_ms.map(Timestamp::from_ms),
+        restored_groups: if connected.groups_restored {
+            connected.groups.clone()
+        } else {
+            Vec::new()
+        },
+        restored_stats: connected.restored.then_some(connected.stats_base),
+        services: Vec::new(),
+        protocol: current.then_some(session.protocol),
+        mesh_slug: current.then(|| state.mesh.facts().slug.clone()),
+        member_id: current.then(|| session.member.clone()),
+        role: current.then(|| member.map(|member| member.facts.role)).flatten(),
+        server_time: current.then(|| Timestamp::from_ms(now)),
+        lease_ms: current
+            .then_some(broker.config.lease_ms)
+            .and_then(|lease| u64::try_from(lease).ok()),
+        head: state.head().filter(|_| current),
+        visible: current.then_some(connected.visible),
+        waiting_low,
+    }
+}
+
+/// `peer_joined`, or `peer_returned` for a member that was gone, to those who may see the session.
+fn announce_join(state: &super::LiveState, session: &Session, connected: &Connected) {
+    let mut data = json!({
+        "name": name_of(state, &session.presence),
+        "pubkey": session.sender_key(),
+        "memberPubkey": session.member_key,
+        "groups": connected.groups,
+    });
+    let mut event = "peer_joined";
+    if connected.returned {
+        event = "peer_returned";
+        if let Some(at) = connected.last_seen_ms {
+            data["lastSeenAt"] = json!(Timestamp::from_ms(at));
+        }
+        if !connected.summary.is_empty() {
+            data["summary"] = Value::String(connected.summary.clone());
+        }
+    }
+    state.send(&connected.audience, &system_event(&session.mesh.id, event, data));
+}
+
+/// Name of a live session.
+pub(crate) fn name_of(state: &super::LiveState, presence: &PresenceId) -> Option<String> {
+    state
+        .mesh
+        .session(presence)
+        .map(|session| state.mesh.display_name(session))
+}
+
+/// A text as a frame of the socket.
+pub(crate) fn text(frame: &str) -> Utf8Bytes {
+    Utf8Bytes::from(frame)
+}

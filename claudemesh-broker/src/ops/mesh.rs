@@ -1,0 +1,39 @@
+//! The mesh as a whole.
+
+use claudemesh_proto::ErrorFrame;
+use claudemesh_proto::ops::{MeshInfo, MeshInfoResult, MeshStats, MeshStatsResult};
+
+use super::OrFrame as _;
+use crate::Broker;
+use crate::context::{Context, Handle};
+
+impl Handle<MeshInfo> for Broker {
+    async fn handle(cx: Context, _: MeshInfo) -> Result<MeshInfoResult, ErrorFrame> {
+        let keys = cx.broker.store.list_state(cx.session.mesh_id()).await.or_frame()?;
+        let state = cx.session.mesh.lock();
+        let overview = state.mesh.overview_for(&cx.session.presence);
+        let facts = state.mesh.facts();
+        Ok(MeshInfoResult {
+            mesh: facts.id.0.clone(),
+            slug: Some(facts.slug.clone()),
+            name: Some(facts.name.clone()),
+            peers: overview.peers,
+            members: overview.members,
+            groups: overview.groups,
+            state_keys: super::state::readable(&state, &cx.session, keys)
+                .map(|row| row.key)
+                .collect(),
+            your_name: overview.your_name,
+            your_groups: overview.your_groups,
+            ..MeshInfoResult::default()
+        })
+    }
+}
+
+impl Handle<MeshStats> for Broker {
+    async fn handle(cx: Context, _: MeshStats) -> Result<MeshStatsResult, ErrorFrame> {
+        Ok(MeshStatsResult {
+            members: cx.session.mesh.lock().mesh.stats_list(&cx.session.member),
+        })
+    }
+}

@@ -1,0 +1,75 @@
+//! One handler per operation, one file per family.
+//!
+//! A handler is `impl Handle<Request> for Broker`. The request has passed its schema, the caller's permission and the
+//! rate limit before the handler sees it.
+
+mod audit;
+mod group_keys;
+mod groups;
+mod members;
+mod mesh;
+mod messaging;
+mod profile;
+mod state;
+
+pub(crate) use group_keys::catch_up;
+pub use group_keys::epoch_head;
+
+use claudemesh_proto::model::Timestamp;
+use claudemesh_proto::{ErrorCode, ErrorFrame, Operation};
+use serde_json::Value;
+
+use crate::context::Context;
+use crate::errors::ToErrorFrame as _;
+use crate::store::{AuditEvent, StoreError};
+
+impl Context {
+    /// The audit entry that the table asks for after operation `O`; `payload` is metadata, never content.
+    pub(crate) fn audit_event<O: Operation>(&self, payload: Value) -> Option<AuditEvent> {
+        O::META.audit.map(|event_type| AuditEvent {
+            mesh_id: self.session.mesh_id().clone(),
+            event_type: event_type.to_owned(),
+            actor_member_id: Some(self.session.member.clone()),
+            actor_name: crate::hub::name_of(&self.session.mesh.lock(), &self.session.presence),
+            payload,
+            at: Timestamp::from_ms(self.now_ms),
+        })
+    }
+
+    /// Saves what the caller's member leaves with, so that it is in force again after a restart.
+    pub(crate) async fn save_peer_state(&self) -> Result<(), ErrorFrame> {
+        let session = &self.session;
+        let saved = match session.observer {
+            true => None,
+            false => session.mesh.lock().mesh.peer_state(&session.member).cloned(),
+        };
+        let Some(saved) = saved else { return Ok(()) };
+        let row = crate::hub::peer_state_row(session.mesh_id(), &session.member, &saved, self.now_ms);
+        self.broker.store.save_peer_state(row).await.or_frame()
+    }
+}
+
+impl Context {
+    /// Puts an event on record that no write of a handler goes with.
+    pub(crate) async fn record(&self, event: Option<AuditEvent>) -> Result<(), ErrorFrame> {
+        let Some(event) = event else { return Ok(()) };
+        crate::hub::record_event(&self.broker, event).await.or_frame()
+    }
+}
+
+/// The caller's session ended while its request was served.
+pub(crate) fn session_gone() -> ErrorFrame {
+    ErrorFrame::new(ErrorCode::NotConnected, "this session is no longer connected")
+}
+
+/// Shorthand for results of the store.
+pub(crate) trait OrFrame<T> {
+    /// The value, or the error as its caller may know it.
+    fn or_frame(self) -> Result<T, ErrorFrame>;
+}
+
+impl<T> OrFrame<T> for Result<T, StoreError> {
+    fn or_frame(self) -> Result<T, ErrorFrame> {
+        self.map_err(|error| error.to_error_frame())
+    }
+}

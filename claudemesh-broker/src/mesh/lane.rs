@@ -222,6 +222,7 @@ impl Lane {
         match self.load.take_if(|load| load.request.ticket == ticket) {
             Some(load) => {
                 self.more = more || load.overtaken;
+                self.retry_at_ms = i64::MIN;
                 true
             }
             None => false,

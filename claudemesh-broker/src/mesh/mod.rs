@@ -28,3 +28,6 @@ pub use session::{Session, SessionFacts, SessionView};
 pub use status::StatusRecord;
 pub use targets::{Recipient, Resolved, TargetRequest, resolve};
 pub use view::MeshOverview;
+
+#[cfg(test)]
+mod tests;

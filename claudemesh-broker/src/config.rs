@@ -11,6 +11,7 @@ use claudemesh_proto::RateClass;
 use claudemesh_proto::limits::MAX_FRAME_BYTES;
 use thiserror::Error;
 
+use crate::security::broker_key::EncryptionKey;
 use crate::security::origin::Origin;
 use crate::security::rate_limit::Limit;
 
@@ -119,6 +120,11 @@ pub struct Config {
     /// Addresses under which clients reach the broker (`BROKER_PUBLIC_URL`, separated by commas). The first is shown in
     /// links. A `hello` of protocol 2 must name one of them; see `security::origin`.
     pub public_origins: Vec<Origin>,
+    /// Key under which the broker keeps secrets (`BROKER_ENCRYPTION_KEY`); one in `data_dir` if absent.
+    pub encryption_key: Option<EncryptionKey>,
+    /// How many proxies stand before the broker (`TRUSTED_PROXIES`): so many entries of `X-Forwarded-For`, counted from
+    /// the right, are believed.
+    pub trusted_proxies: usize,
     /// Most live connections of one mesh (`MAX_CONNECTIONS_PER_MESH`).
     pub max_connections_per_mesh: usize,
     /// Most sockets that have not said `hello` yet (`MAX_UNAUTHENTICATED_SOCKETS`).
@@ -130,7 +136,7 @@ pub struct Config {
     /// How long `working` lasts without news (`STATUS_TTL_SECONDS`), in milliseconds.
     pub status_ttl_ms: i64,
     /// How long a hook's word outranks other sources (`HOOK_FRESH_WINDOW_SECONDS`), in milliseconds.
-    pub hook_fresh_ms: i64,
+    pub hook_fresh_window_ms: i64,
     /// Status reports of hooks per member, directory and process (`HOOK_RATE_LIMIT_PER_MIN`).
     pub hook_rate: Limit,
     /// Meshes and joins per address (`ENROL_RATE_LIMIT_PER_MIN`).
@@ -163,12 +169,14 @@ impl Config {
             data_dir: data_dir.into(),
             database_url: None,
             public_origins: Vec::new(),
+            encryption_key: None,
+            trusted_proxies: 0,
             max_connections_per_mesh: 1_000,
             max_unauthenticated: 1_024,
             max_unauthenticated_per_ip: 64,
             hello_timeout: Duration::from_secs(10),
             status_ttl_ms: 60_000,
-            hook_fresh_ms: 30_000,
+            hook_fresh_window_ms: 30_000,
             hook_rate: Limit::per_minute(30, 30),
             enrol_rate: Limit::per_minute(60, 60),
             max_message_bytes: MAX_FRAME_BYTES,
@@ -247,7 +255,12 @@ impl Config {
         vars.millis("PONG_TIMEOUT_MS", &mut config.pong_timeout)?;
         vars.millis("SHUTDOWN_TIMEOUT_MS", &mut config.shutdown_timeout)?;
         vars.scaled("STATUS_TTL_SECONDS", 86_400, 1_000, &mut config.status_ttl_ms)?;
-        vars.scaled("HOOK_FRESH_WINDOW_SECONDS", 86_400, 1_000, &mut config.hook_fresh_ms)?;
+        vars.scaled(
+            "HOOK_FRESH_WINDOW_SECONDS",
+            86_400,
+            1_000,
+            &mut config.hook_fresh_window_ms,
+        )?;
         vars.scaled("DELIVERY_LEASE_MS", 3_600_000, 1, &mut config.lease_ms)?;
         vars.scaled(
             "MESSAGE_RETENTION_HOURS",
@@ -463,6 +476,7 @@ mod tests {
             ("STATUS_TTL_SECONDS", "soon"),
             ("BROKER_PUBLIC_URL", "ftp://x"),
             ("RATE_LIMIT_HEAVY_PER_SEC", "0"),
+            ("BROKER_ENCRYPTION_KEY", "hunter2"),
             ("DATABASE_URL", "mysql://root:hunter2@db/x"),
         ] {
             let error = config(&[(variable, text)]).unwrap_err().to_string();

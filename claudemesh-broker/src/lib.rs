@@ -10,6 +10,8 @@ pub mod broker;
 pub mod config;
 pub mod context;
 mod errors;
+pub mod gateway;
+pub mod http;
 pub mod hub;
 mod jobs;
 pub mod mesh;
@@ -17,6 +19,7 @@ pub mod metrics;
 mod ops;
 pub mod outbound;
 pub mod security;
+pub mod server;
 pub mod store;
 
 pub use broker::Broker;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use claudemesh_proto::model::Priority;
+use claudemesh_proto::model::{Capability, DeliveryStage, MeshId, Priority};
 use claudemesh_proto::{ErrorCode, RateClass};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -15,9 +15,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-/// Meshes that have a series of their own; the others are counted together as `other`.
+/// Meshes that have a series of their own; the others are counted in the total only.
 const MAX_MESH_SERIES: usize = 1_000;
-/// What meshes without a series of their own are called.
+/// What a code that is not one of ours is called.
 const OTHER: &str = "other";
 
 /// Labels whose values come from closed sets.
@@ -35,7 +35,7 @@ pub struct Metrics {
     messages_routed: Family<Labels<1>, Counter>,
     messages_rejected: Family<Labels<1>, Counter>,
     messages_dropped: Family<Labels<1>, Counter>,
-    deliveries: Family<Labels<2>, Counter>,
+    deliveries: Family<Labels<1>, Counter>,
     queue_depth: Gauge,
     sweeps: Counter,
     hooks: Counter,
@@ -44,7 +44,7 @@ pub struct Metrics {
     requests: Family<Labels<2>, Counter>,
     request_time: Family<Labels<1>, Histogram>,
     limited: Family<Labels<1>, Counter>,
-    http_requests: Family<Labels<2>, Counter>,
+    http_requests: Family<[(&'static str, String); 2], Counter>,
     commit_rows: Histogram,
     commit_time: Histogram,
 }
@@ -146,7 +146,7 @@ impl Metrics {
         );
         registry.register(
             "broker_deliveries",
-            "Deliveries that came to an end, by priority and end",
+            "Deliveries that reached a stage",
             self.deliveries.clone(),
         );
         registry.register(
@@ -233,41 +233,28 @@ impl Metrics {
             .inc();
     }
 
-    /// A session of this mesh is live.
-    pub fn session_started(&self, mesh: &str) {
-        self.connections_active.inc();
+    /// This many sessions of the mesh are live now.
+    pub fn sessions(&self, mesh: &MeshId, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
         let mut by_mesh = self.by_mesh.lock().unwrap_or_else(PoisonError::into_inner);
-        let series = if by_mesh.contains_key(mesh) || by_mesh.len() < MAX_MESH_SERIES {
-            mesh
-        } else {
-            OTHER
-        };
-        let count = by_mesh.entry(series.to_owned()).or_default();
-        *count += 1;
-        self.mesh_connections
-            .get_or_create(&[("mesh", series.to_owned())])
-            .set(*count);
-    }
-
-    /// A session of this mesh has ended.
-    pub fn session_ended(&self, mesh: &str) {
-        self.connections_active.dec();
-        let mut by_mesh = self.by_mesh.lock().unwrap_or_else(PoisonError::into_inner);
-        let series = if by_mesh.contains_key(mesh) { mesh } else { OTHER };
-        let Some(count) = by_mesh.get_mut(series) else { return };
-        *count -= 1;
-        let labels = [("mesh", series.to_owned())];
-        if *count > 0 {
-            self.mesh_connections.get_or_create(&labels).set(*count);
-        } else {
-            // A mesh without connections has no series: their number follows the load, not the history.
-            by_mesh.remove(series);
+        let has_room = by_mesh.len() < MAX_MESH_SERIES;
+        let before = by_mesh.get(mesh.as_str()).copied();
+        self.connections_active.inc_by(count - before.unwrap_or_default());
+        let labels = [("mesh", mesh.0.clone())];
+        // A mesh without connections has no series: their number follows the load, not the history.
+        if count == 0 {
+            by_mesh.remove(mesh.as_str());
             self.mesh_connections.remove(&labels);
+            return;
+        }
+        by_mesh.insert(mesh.0.clone(), count);
+        if has_room || before.is_some_and(|_| self.mesh_connections.get(&labels).is_some()) {
+            self.mesh_connections.get_or_create(&labels).set(count);
         }
     }
 
     /// A message was put on its way to one session.
-    pub fn message_routed(&self, priority: Priority) {
+    pub fn routed(&self, priority: Priority) {
         self.messages_routed
             .get_or_create(&[("priority", priority_text(priority))])
             .inc();
@@ -280,16 +267,14 @@ impl Metrics {
             .inc();
     }
 
-    /// A recipient's grants refused a message. `capability` is `dm` or `broadcast`.
-    pub fn message_refused(&self, capability: &'static str) {
-        self.messages_dropped.get_or_create(&[("cap", capability)]).inc();
+    /// A recipient's grants refused a message.
+    pub fn refused(&self, missing: Capability) {
+        self.messages_dropped.get_or_create(&[("cap", missing.as_str())]).inc();
     }
 
-    /// Deliveries came to an end (a final stage, or `delivered`).
-    pub fn delivery_ended(&self, priority: Priority, end: &'static str, count: u64) {
-        self.deliveries
-            .get_or_create(&[("priority", priority_text(priority)), ("end", end)])
-            .inc_by(count);
+    /// A delivery reached a stage.
+    pub fn delivery(&self, stage: DeliveryStage) {
+        self.deliveries.get_or_create(&[("stage", stage.as_str())]).inc();
     }
 
     /// How many deliveries wait.
@@ -333,8 +318,8 @@ impl Metrics {
         self.limited.get_or_create(&[("class", class.as_str())]).inc();
     }
 
-    /// An HTTP request was answered.
-    pub fn http_request(&self, endpoint: &'static str, status: u16) {
+    /// An HTTP request was answered. `endpoint` is a route, never a path: paths are without number.
+    pub fn http_request(&self, endpoint: &str, status: u16) {
         let class = match status {
             100..=199 => "1xx",
             200..=299 => "2xx",
@@ -343,7 +328,7 @@ impl Metrics {
             _ => "5xx",
         };
         self.http_requests
-            .get_or_create(&[("endpoint", endpoint), ("status", class)])
+            .get_or_create(&[("endpoint", endpoint.to_owned()), ("status", class.to_owned())])
             .inc();
     }
 
@@ -380,7 +365,7 @@ mod tests {
         let metrics = Metrics::new("abc");
         metrics.socket_opened();
         metrics.connection_rejected(&ErrorCode::BadSignature);
-        metrics.message_routed(Priority::Now);
+        metrics.routed(Priority::Now);
         metrics.request_done("send", Some(&ErrorCode::Unknown("x".into())), Duration::from_millis(3));
         metrics.committed(3, Duration::from_micros(200));
         let text = metrics.text().unwrap();
@@ -402,16 +387,18 @@ mod tests {
     #[test]
     fn meshes_have_a_bounded_number_of_series() {
         let metrics = Metrics::default();
-        for mesh in 0..=MAX_MESH_SERIES {
-            metrics.session_started(&format!("m{mesh}"));
+        for mesh in 0..MAX_MESH_SERIES + 5 {
+            metrics.sessions(&MeshId(format!("m{mesh}")), 2);
+        }
+        metrics.sessions(&MeshId("m7".to_owned()), 1);
+        let text = metrics.text().unwrap();
+        assert!(text.contains("broker_mesh_connections_active{mesh=\"m7\"} 1"));
+        assert_eq!(text.matches("broker_mesh_connections_active{").count(), MAX_MESH_SERIES);
+        assert!(text.contains("broker_connections_active 2009"), "{text}");
+        for mesh in 0..MAX_MESH_SERIES + 5 {
+            metrics.sessions(&MeshId(format!("m{mesh}")), 0);
         }
         let text = metrics.text().unwrap();
-        assert!(text.contains("broker_mesh_connections_active{mesh=\"other\"} 1"));
-        for mesh in 0..=MAX_MESH_SERIES {
-            metrics.session_ended(&format!("m{mesh}"));
-        }
-        let text = metrics.text().unwrap();
-        assert!(!text.contains("mesh=\""), "{text}");
-        assert!(text.contains("broker_connections_active 0"));
+        assert!(!text.contains("mesh=\"") && text.contains("broker_connections_active 0"));
     }
 }

@@ -23,6 +23,10 @@ pub enum CloseReason {
     Archived,
     /// The broker stops.
     ShuttingDown,
+    /// The client sent a frame that is larger than allowed.
+    TooLarge,
+    /// The client does not answer pings.
+    Unresponsive,
 }
 
 impl CloseReason {
@@ -34,6 +38,8 @@ impl CloseReason {
             Self::Revoked => "revoked",
             Self::Archived => "archived",
             Self::ShuttingDown => "shutting_down",
+            Self::TooLarge => "too_large",
+            Self::Unresponsive => "timeout",
         }
     }
 
@@ -42,7 +48,8 @@ impl CloseReason {
     pub fn code(self) -> u16 {
         match self {
             Self::ShuttingDown => 1001,
-            Self::SlowReader | Self::Revoked | Self::Archived => 1008,
+            Self::TooLarge => 1009,
+            Self::SlowReader | Self::Revoked | Self::Archived | Self::Unresponsive => 1008,
         }
     }
 }
@@ -76,7 +83,13 @@ pub fn channel() -> (Outbound, OutboundFrames) {
         closing: CancellationToken::new(),
         reason: std::sync::OnceLock::new(),
     });
-    (Outbound(shared.clone()), OutboundFrames { frames: receiver, shared })
+    (
+        Outbound(shared.clone()),
+        OutboundFrames {
+            frames: receiver,
+            shared,
+        },
+    )
 }
 
 impl Outbound {
@@ -96,6 +109,11 @@ impl Outbound {
     pub fn close(&self, reason: CloseReason) {
         let _first = self.0.reason.set(reason);
         self.0.closing.cancel();
+    }
+
+    /// Resolves when the connection is to be closed.
+    pub async fn closing(&self) {
+        self.0.closing.cancelled().await;
     }
 
     /// Whether the connection is ending.

@@ -1,0 +1,87 @@
+//! Requests against the schemas that are generated from their types.
+
+use std::fmt;
+
+use claudemesh_proto::{ErrorCode, ErrorFrame};
+use jsonschema::Validator;
+use schemars::JsonSchema;
+use serde_json::Value;
+
+/// Longest text of a refused value that is shown back.
+const MAX_SHOWN: usize = 200;
+
+/// A compiled schema.
+pub(crate) struct Schema(Validator);
+
+impl fmt::Debug for Schema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Schema")
+    }
+}
+
+impl Schema {
+    /// The schema of a type.
+    pub(crate) fn of<T: JsonSchema>() -> Self {
+        let schema = claudemesh_proto::schema::of::<T>();
+        Self(jsonschema::validator_for(schema.as_value()).expect("invariant: generated schemas are schemas (tested)"))
+    }
+
+    /// Checks a value.
+    ///
+    /// # Errors
+    /// `invalid_request` with the value, the limit and the field.
+    pub(crate) fn check(&self, value: &Value) -> Result<(), ErrorFrame> {
+        let Err(error) = self.0.validate(value) else {
+            return Ok(());
+        };
+        let field = error.instance_path().to_string();
+        let mut problem = error.to_string();
+        // What is too long to be read is not shown: it may also be somebody's content.
+        if problem.len() > MAX_SHOWN {
+            problem = error.masked().to_string();
+        }
+        let place = if field.is_empty() {
+            String::new()
+        } else {
+            format!(" at {field}")
+        };
+        Err(ErrorFrame::new(ErrorCode::InvalidRequest, format!("{}{place}", shortened(problem))).at(field))
+    }
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > 2 * MAX_SHOWN {
+        let end = (0..=2 * MAX_SHOWN)
+            .rev()
+            .find(|end| text.is_char_boundary(*end))
+            .unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use claudemesh_proto::ops::{AuditQuery, GetState};
+    use serde_json::json;
+
+    #[test]
+    fn the_text_names_value_limit_and_field() {
+        let error = Schema::of::<AuditQuery>().check(&json!({ "limit": 5000 })).unwrap_err();
+        assert_eq!(error.field.as_deref(), Some("/limit"));
+        assert!(
+            error.message.contains("5000") && error.message.contains("500") && error.message.ends_with("at /limit")
+        );
+    }
+
+    #[test]
+    fn a_long_value_is_not_sent_back() {
+        let error = Schema::of::<GetState>()
+            .check(&json!({ "key": "x".repeat(100_000) }))
+            .unwrap_err();
+        assert!(error.message.len() < 500, "{}", error.message.len());
+        assert_eq!(error.field.as_deref(), Some("/key"));
+    }
+}

@@ -1,0 +1,217 @@
+//! From settings to a running broker, and its graceful end.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::serve::Listener;
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::broker::now_ms;
+use crate::config::{Config, DatabaseUrl};
+use crate::gateway::{Ends, Gateway};
+use crate::hub::{self, Hub};
+use crate::metrics::Metrics;
+use crate::outbound::CloseReason;
+use crate::security::broker_key::{BrokerKey, BrokerKeyError};
+use crate::security::rate_limit::RateLimiter;
+use crate::security::replay::ReplayGuard;
+use crate::store::{CommitStats, Store, StoreError, StoreOptions};
+use crate::{Broker, http, jobs};
+
+/// How often buckets are swept and the store is looked after.
+const HOUSEKEEPING: Duration = Duration::from_secs(30);
+
+/// Why a broker did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Another program listens there.
+    #[error("{0} is in use by another program; stop it, or choose another port with BROKER_PORT")]
+    PortInUse(SocketAddr),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The data directory cannot be used.
+    #[error("cannot use the data directory {path}: {source}; choose another one with BROKER_DATA_DIR")]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The broker's key cannot be used.
+    #[error(transparent)]
+    Key(#[from] BrokerKeyError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A broker that listens. Dropping it stops it without waiting; [`RunningBroker::shutdown`] is graceful.
+#[derive(Debug)]
+pub struct RunningBroker {
+    /// The broker.
+    pub broker: Arc<Broker>,
+    /// Where it listens.
+    pub addr: SocketAddr,
+    server: JoinHandle<io::Result<()>>,
+}
+
+impl Broker {
+    /// Opens the store and listens.
+    ///
+    /// # Errors
+    /// [`StartError`], with nothing left running.
+    pub async fn start(config: Config) -> Result<RunningBroker, StartError> {
+        let address = SocketAddr::new(config.host, config.port);
+        // First what fails most often, and is cheapest to undo.
+        let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => StartError::PortInUse(address),
+            _ => StartError::Bind { address, source },
+        })?;
+        let addr = listener
+            .local_addr()
+            .map_err(|source| StartError::Bind { address, source })?;
+        make_directory(&config.data_dir)?;
+        let key = match &config.encryption_key {
+            Some(key) => BrokerKey::from_bytes(key),
+            None => BrokerKey::load_or_create(&config.data_dir)?,
+        };
+        let metrics = Arc::new(Metrics::new(&config.git_sha));
+        let store = open_store(&config, metrics.clone()).await?;
+        metrics.set_database_up(true);
+        let broker = Arc::new(Self {
+            store,
+            hub: Hub::default(),
+            metrics,
+            limiter: RateLimiter::new(config.rate_limits),
+            replay: ReplayGuard::default(),
+            started: Instant::now(),
+            stopping: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            config,
+        });
+        jobs::start(&broker);
+        broker.tasks.spawn(keep_house(broker.clone()));
+        let router = http::router(Arc::new(Gateway::new(broker.clone(), addr, key)));
+        let service = router.into_make_service_with_connect_info::<Ends>();
+        let stopping = broker.stopping.clone();
+        let serve = axum::serve(Door(listener), service).with_graceful_shutdown(stopping.cancelled_owned());
+        let server = tokio::spawn(async move { serve.await });
+        tracing::info!(address = %addr, "listening");
+        Ok(RunningBroker { broker, addr, server })
+    }
+}
+
+impl RunningBroker {
+    /// Address for clients on this machine.
+    #[must_use]
+    pub fn websocket_url(&self) -> String {
+        self.broker.config.websocket_url(self.addr)
+    }
+
+    /// Stops gracefully: no new connections, clients are told and closed with 1001, what was accepted is on disk.
+    /// Takes at most the configured time, plus what the store needs for its last commit.
+    pub async fn shutdown(mut self) {
+        let broker = self.broker.clone();
+        tracing::info!("stopping");
+        broker.stopping.cancel();
+        broker.tasks.close();
+        let farewell = async {
+            while !broker.tasks.is_empty() {
+                // Again and again: a handshake may have been under way.
+                hub::close_all(&broker, CloseReason::ShuttingDown);
+                let _all_done = timeout(Duration::from_millis(100), broker.tasks.wait()).await;
+            }
+            let _ended = (&mut self.server).await;
+        };
+        if timeout(broker.config.shutdown_timeout, farewell).await.is_err() {
+            tracing::warn!("some connections did not end in time");
+            self.server.abort();
+        }
+        broker.store.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+impl Drop for RunningBroker {
+    fn drop(&mut self) {
+        self.broker.stopping.cancel();
+    }
+}
+
+fn make_directory(path: &Path) -> Result<(), StartError> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt as _;
+        builder.mode(0o700);
+    }
+    builder.create(path).map_err(|source| StartError::DataDir {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+async fn open_store(config: &Config, metrics: Arc<Metrics>) -> Result<Store, StoreError> {
+    let url = match &config.database_url {
+        Some(url) => url.clone(),
+        None => DatabaseUrl::from(format!("sqlite:{}", config.data_dir.join("claudemesh.db").display()).as_str()),
+    };
+    let on_commit = move |stats: &CommitStats| metrics.committed(stats.writes, stats.commit);
+    let options = StoreOptions {
+        on_commit: Some(Arc::new(on_commit)),
+        ..StoreOptions::default()
+    };
+    Store::open_with(url.expose(), options).await
+}
+
+/// Forgets idle buckets and looks whether the store answers.
+async fn keep_house(broker: Arc<Broker>) {
+    loop {
+        tokio::select! {
+            () = broker.stopping.cancelled() => return,
+            () = sleep(HOUSEKEEPING) => {}
+        }
+        broker.limiter.sweep(now_ms());
+        let up = broker.store.ping().await;
+        broker.metrics.set_database_up(up.is_ok());
+        if let Err(error) = up {
+            tracing::warn!(%error, "the store does not answer");
+        }
+    }
+}
+
+/// Accepts connections whose small frames are sent at once.
+#[derive(Debug)]
+pub(crate) struct Door(TcpListener);
+
+impl Listener for Door {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        let (stream, address) = Listener::accept(&mut self.0).await;
+        // Without it frames are late, not wrong.
+        let _is_set = stream.set_nodelay(true);
+        (stream, address)
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.0.local_addr()
+    }
+}

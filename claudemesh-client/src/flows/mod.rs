@@ -1,0 +1,9 @@
+//! What people do with meshes: create one, invite to it, join it.
+
+mod create;
+mod invite;
+mod join;
+
+pub use create::{Created, create_mesh};
+pub use invite::{CreatedInvite, InviteOptions, create_invite};
+pub use join::{Joined, join, join_as};

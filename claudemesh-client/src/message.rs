@@ -1,0 +1,122 @@
+//! A received message.
+
+use crate::identity::key_hex;
+use crate::inner::Inner;
+use crate::secure::OpenedPush;
+use claudemesh_crypto::PublicKey;
+use claudemesh_proto::frame::Push;
+use claudemesh_proto::model::{ClientStage, KeyHex};
+use claudemesh_proto::tools::{MessageKind, ReceivedMessage};
+use std::ops::Deref;
+use std::sync::{Arc, Weak};
+
+/// Whether a group message may become readable when this device gets another key.
+pub(crate) fn lacks_key(push: &Push, opened: &OpenedPush) -> bool {
+    push.sealed.is_some() && opened.text.is_none() && !opened.authenticated && !opened.duplicate
+}
+
+/// A received and opened message. Its client acknowledged it as `delivered` when it was put into the inbox; what happens
+/// after that is for the program to say with [`Message::ack_surfaced`] and [`Message::ack_read`].
+#[derive(Clone)]
+pub struct Message {
+    received: ReceivedMessage,
+    sender_session: Option<KeyHex>,
+    client: Weak<Inner>,
+}
+
+impl Message {
+    /// The message as its reader sees it.
+    pub(crate) fn of_push(inner: &Arc<Inner>, push: &Push, opened: OpenedPush) -> Self {
+        let from_pubkey = opened
+            .sender_member
+            .map(|key| key_hex(&key))
+            .or_else(|| push.sender_member.clone());
+        let name = push.sender_name.clone().filter(|name| !name.is_empty());
+        let from = name.unwrap_or_else(|| match &from_pubkey {
+            Some(key) => key.short().to_owned(),
+            None => push.sender_pubkey.clone(),
+        });
+        let text = match (opened.text, &push.event_data) {
+            (None, Some(data)) if opened.kind == MessageKind::Event => Some(data.to_string()),
+            (text, _) => text,
+        };
+        let received = ReceivedMessage {
+            message_id: push.message_id.clone(),
+            mesh: inner.identity.slug.clone(),
+            from,
+            from_pubkey,
+            kind: opened.kind,
+            target: push
+                .target
+                .as_ref()
+                .filter(|_| opened.kind != MessageKind::Direct)
+                .map(|target| target.spec.clone()),
+            priority: push.priority,
+            text,
+            authenticated: opened.authenticated,
+            subtype: push.subtype.clone(),
+            warnings: opened.warnings,
+            sent_at: push.created_at,
+        };
+        let session = push.sender_pubkey.parse::<PublicKey>().ok().map(|key| key_hex(&key));
+        Self::new(received, session, Arc::downgrade(inner))
+    }
+
+    pub(crate) fn new(received: ReceivedMessage, sender_session: Option<KeyHex>, client: Weak<Inner>) -> Self {
+        Self {
+            received,
+            sender_session,
+            client,
+        }
+    }
+
+    /// Tells the sender that the message is in front of the model or person. `adapter` says how: `channel`,
+    /// `tool-result`, `terminal` (at most 32 characters). Sent in the background, also after a reconnect.
+    pub fn ack_surfaced(&self, adapter: &str) {
+        self.acknowledge(ClientStage::Surfaced, Some(adapter));
+    }
+
+    /// Tells the sender that the model or person acknowledged the message. Sent in the background, also after a
+    /// reconnect.
+    pub fn ack_read(&self) {
+        self.acknowledge(ClientStage::Read, None);
+    }
+
+    /// Key of the session that sent it: an answer prefers this session.
+    #[must_use]
+    pub fn sender_session(&self) -> Option<&KeyHex> {
+        self.sender_session.as_ref()
+    }
+
+    /// The message without its client.
+    #[must_use]
+    pub fn into_received(self) -> ReceivedMessage {
+        self.received
+    }
+
+    fn acknowledge(&self, stage: ClientStage, adapter: Option<&str>) {
+        if let Some(client) = self.client.upgrade() {
+            client.acknowledge(&self.received.message_id, stage, adapter);
+        }
+    }
+}
+
+impl Deref for Message {
+    type Target = ReceivedMessage;
+
+    fn deref(&self) -> &ReceivedMessage {
+        &self.received
+    }
+}
+
+impl std::fmt::Debug for Message {
+    /// Without the text.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Message")
+            .field("message_id", &self.received.message_id)
+            .field("from", &self.received.from)
+            .field("kind", &self.received.kind)
+            .field("priority", &self.received.priority)
+            .finish_non_exhaustive()
+    }
+}

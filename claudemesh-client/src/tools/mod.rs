@@ -1,0 +1,14 @@
+//! The tools that are more than one wire request, and calling any tool by name.
+
+mod arguments;
+mod call;
+mod mailbox;
+mod overview;
+mod ping;
+mod send;
+
+pub(crate) use arguments::{check as check_arguments, take_text};
+pub(crate) use send::error_text;
+
+pub use mailbox::Pulled;
+pub use send::Sent;

@@ -1,0 +1,89 @@
+//! Brokers of protocol 1: which requests they serve, and what they leave unanswered.
+
+use crate::ClientError;
+use crate::clock::now_ms;
+use claudemesh_proto::OperationMeta;
+use claudemesh_proto::model::{StatusSource, Timestamp};
+use claudemesh_proto::ops::{JoinGroup, LeaveGroup, SetState, SetStats, SetStatus, SetSummary};
+use serde_json::{Value, json};
+use std::any::Any;
+
+/// Requests of the table that a broker of protocol 1 drops without an answer.
+const MISSING: [&str; 16] = [
+    "pull_messages",
+    "ack_messages",
+    "delete_state",
+    "list_members",
+    "remove_member",
+    "set_grants",
+    "get_grants",
+    "mesh_stats",
+    "group_commit",
+    "group_log",
+    "group_info",
+    "group_status",
+    "key_request",
+    "key_grant",
+    "group_reset",
+    "group_packages",
+];
+
+/// Whether a broker of protocol 1 serves the operation.
+pub(crate) fn check(meta: &OperationMeta) -> Result<(), ClientError> {
+    if MISSING.contains(&meta.wire_type) {
+        return Err(ClientError::Unsupported {
+            what: meta.name.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// The reply that a broker of protocol 1 does not send to a request that it carries out. `None`: it answers.
+pub(crate) fn silent_reply(request: &dyn Any, groups: &Value) -> Option<Value> {
+    if let Some(request) = request.downcast_ref::<SetStatus>() {
+        return Some(json!({ "status": request.status, "source": StatusSource::Manual }));
+    }
+    if let Some(request) = request.downcast_ref::<SetSummary>() {
+        return Some(json!({ "summary": request.summary }));
+    }
+    if let Some(request) = request.downcast_ref::<SetStats>() {
+        return Some(json!({ "stats": request.stats }));
+    }
+    if let Some(request) = request.downcast_ref::<SetState>() {
+        return Some(json!({ "key": request.key, "version": 0, "updatedAt": Timestamp::from_ms(now_ms()) }));
+    }
+    if let Some(request) = request.downcast_ref::<JoinGroup>() {
+        return Some(json!({ "name": request.name, "groups": groups }));
+    }
+    if let Some(request) = request.downcast_ref::<LeaveGroup>() {
+        return Some(json!({ "name": request.name, "wasMember": true, "groups": groups }));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use claudemesh_proto::ReplyWhen;
+
+    #[test]
+    fn every_operation_that_is_answered_only_when_asked_is_known_here() {
+        let silent = [
+            "set_status",
+            "set_summary",
+            "set_stats",
+            "join_group",
+            "leave_group",
+            "set_state",
+        ];
+        for meta in claudemesh_proto::operations() {
+            if meta.reply_when == ReplyWhen::Asked && check(meta).is_ok() {
+                assert!(
+                    silent.contains(&meta.wire_type),
+                    "{}: add it to silent_reply",
+                    meta.wire_type
+                );
+            }
+        }
+    }
+}

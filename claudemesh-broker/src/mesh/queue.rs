@@ -224,7 +224,7 @@ impl MemberQueue {
         Pulled::Ready(pulled)
     }
 
-    /// Ends what has run out of time. Returns whether the queue has to be looked at again for delivery.
+    /// Ends what has run out of time.
     pub(super) fn tick(&mut self, context: &mut Context<'_>) {
         for class in Priority::ALL {
             for flight in self.lane_mut(class).recall_lapsed(context.now_ms) {
@@ -539,7 +539,7 @@ impl MemberQueue {
     fn prune_settling(&mut self, now_ms: i64) {
         while let Some(&(at_ms, seq)) = self.settling.front() {
             let age = now_ms.saturating_sub(at_ms);
-            if (0..SETTLE_MS).contains(&age) && self.settling.len() < MAX_SETTLING {
+            if age < SETTLE_MS && self.settling.len() < MAX_SETTLING {
                 break;
             }
             self.settling.pop_front();

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `claudemesh` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    claudemesh_cli::main()
+}

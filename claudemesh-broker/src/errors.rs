@@ -5,7 +5,7 @@ use claudemesh_proto::{ErrorCode, ErrorFrame};
 use crate::store::StoreError;
 
 /// Says what a caller may know of an error.
-pub trait ToErrorFrame {
+pub(crate) trait ToErrorFrame {
     /// The error as a frame: details of the database stay in the log.
     fn to_error_frame(&self) -> ErrorFrame;
 }

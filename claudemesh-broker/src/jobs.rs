@@ -21,7 +21,7 @@ const PURGE: Duration = Duration::from_secs(600);
 const STEP: usize = 1000;
 
 /// Starts the jobs; they end when the broker stops.
-pub fn start(broker: &Arc<Broker>) {
+pub(crate) fn start(broker: &Arc<Broker>) {
     every(broker, DELIVERY_TICK, |broker| async move { delivery_tick(&broker) });
     every(
         broker,

@@ -26,7 +26,7 @@ const MAX_GRANTS: usize = 16;
 
 /// A head of the log as frames carry it.
 #[must_use]
-pub fn epoch_head(head: &Head) -> EpochHead {
+pub(crate) fn epoch_head(head: &Head) -> EpochHead {
     EpochHead {
         generation: head.generation,
         index: head.index,

@@ -13,7 +13,7 @@ mod profile;
 mod state;
 
 pub(crate) use group_keys::catch_up;
-pub use group_keys::epoch_head;
+pub(crate) use group_keys::epoch_head;
 
 use claudemesh_proto::model::Timestamp;
 use claudemesh_proto::{ErrorCode, ErrorFrame, Operation};

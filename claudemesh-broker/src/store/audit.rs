@@ -141,8 +141,14 @@ async fn load_head(connection: &mut AnyConnection, mesh: &MeshId) -> Result<Audi
         .fetch_optional(connection)
         .await?;
     match row {
-        Some(row) => Ok(AuditHead { id: get(&row, "id")?, hash: get(&row, "hash")? }),
-        None => Ok(AuditHead { id: 0, hash: AUDIT_GENESIS.to_owned() }),
+        Some(row) => Ok(AuditHead {
+            id: get(&row, "id")?,
+            hash: get(&row, "hash")?,
+        }),
+        None => Ok(AuditHead {
+            id: 0,
+            hash: AUDIT_GENESIS.to_owned(),
+        }),
     }
 }
 
@@ -201,7 +207,10 @@ impl Store {
     /// If the database does not answer.
     pub async fn audit_verify(&self, mesh: &MeshId) -> Result<AuditVerdict, StoreError> {
         const PAGE: i64 = 1000;
-        let mut head = AuditHead { id: 0, hash: AUDIT_GENESIS.to_owned() };
+        let mut head = AuditHead {
+            id: 0,
+            hash: AUDIT_GENESIS.to_owned(),
+        };
         let mut checked = 0;
         loop {
             let rows = sqlx::query("SELECT * FROM audit_log WHERE mesh_id = $1 AND id > $2 ORDER BY id LIMIT $3")
@@ -226,12 +235,18 @@ impl Store {
                     && get::<&str>(&row, "prev_hash")? == head.hash
                     && get::<&str>(&row, "hash")? == hash;
                 if !linked {
-                    return Ok(AuditVerdict { checked, broken_at: Some(id) });
+                    return Ok(AuditVerdict {
+                        checked,
+                        broken_at: Some(id),
+                    });
                 }
                 head = AuditHead { id, hash };
             }
             if !full {
-                return Ok(AuditVerdict { checked, broken_at: None });
+                return Ok(AuditVerdict {
+                    checked,
+                    broken_at: None,
+                });
             }
         }
     }

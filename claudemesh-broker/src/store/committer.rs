@@ -33,7 +33,10 @@ impl Write {
     /// A write without audit events.
     #[must_use]
     pub fn new(kind: WriteKind) -> Self {
-        Self { kind, audit: Vec::new() }
+        Self {
+            kind,
+            audit: Vec::new(),
+        }
     }
 }
 
@@ -139,13 +142,21 @@ impl Committer {
             WriteKind::Custom(_) => (1, 256),
         };
         let queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(queue) = queue.as_ref() else { return Err(StoreError::Closed) };
+        let Some(queue) = queue.as_ref() else {
+            return Err(StoreError::Closed);
+        };
         let held = self.shared.bytes.load(Ordering::Relaxed);
         if held > 0 && held + bytes > self.shared.most_bytes {
             return Err(StoreError::QueueFull);
         }
         let rows = rows + write.audit.len();
-        let job = Job { write, done, rows, bytes, submitted: Instant::now() };
+        let job = Job {
+            write,
+            done,
+            rows,
+            bytes,
+            submitted: Instant::now(),
+        };
         // Counted before it can be taken out and discounted.
         self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.shared.waiting.fetch_add(1, Ordering::Relaxed);
@@ -216,7 +227,12 @@ pub(super) async fn start(
         most_bytes: options.queue_bytes,
     });
     let (dispatch, batches) = mpsc::channel(DISPATCH_QUEUE);
-    let writer = Writer { dialect, connection: Some(connection), next_seq, heads: AuditHeads::new() };
+    let writer = Writer {
+        dialect,
+        connection: Some(connection),
+        next_seq,
+        heads: AuditHeads::new(),
+    };
     let task = CommitterTask {
         // The committer must not keep the queue open, or it would never end when the last store is dropped.
         handle: tokio::spawn(run(writer, queue, dispatch, options, Arc::downgrade(&shared), lock)),
@@ -279,7 +295,14 @@ async fn run(
         }
         if let Some(observe) = &options.on_commit {
             let statements = started.elapsed().saturating_sub(commit);
-            observe(&CommitStats { writes, rows, waited, statements, commit, ok });
+            observe(&CommitStats {
+                writes,
+                rows,
+                waited,
+                statements,
+                commit,
+                ok,
+            });
         }
         if dispatch.send(finished).await.is_err() {
             tracing::error!("the store's dispatcher has ended");
@@ -380,8 +403,15 @@ impl Writer {
 
     /// Runs the batch in one transaction and gives the time of its commit. An error is the whole batch's.
     async fn transaction(&mut self, batch: &mut Batch) -> Result<Duration, StoreError> {
-        let Self { connection, next_seq, heads, .. } = self;
-        let Some(connection) = connection else { return Err(StoreError::Closed) };
+        let Self {
+            connection,
+            next_seq,
+            heads,
+            ..
+        } = self;
+        let Some(connection) = connection else {
+            return Err(StoreError::Closed);
+        };
         let mut transaction = connection.begin().await?;
         let mut place = 0;
         while place < batch.writes.len() {
@@ -416,9 +446,13 @@ impl Writer {
 }
 
 async fn run_custom(connection: &mut AnyConnection, batch: &mut Batch, place: usize) -> Result<(), StoreError> {
-    let Some(WriteKind::Custom(custom)) = batch.writes[place].take() else { return Ok(()) };
+    let Some(WriteKind::Custom(custom)) = batch.writes[place].take() else {
+        return Ok(());
+    };
     let mut savepoint = connection.begin().await?;
-    let result = AssertUnwindSafe(async { custom(&mut savepoint).await }).catch_unwind().await;
+    let result = AssertUnwindSafe(async { custom(&mut savepoint).await })
+        .catch_unwind()
+        .await;
     batch.outcomes[place] = Some(match result {
         Ok(Ok(recorded)) => {
             savepoint.commit().await?;
@@ -528,10 +562,16 @@ impl Store {
         let custom: CustomWrite = Box::new(move |connection| {
             Box::pin(async move {
                 let Recorded { value, audit } = statements(connection).await?;
-                Ok(Recorded { value: Box::new(value) as AnyValue, audit })
+                Ok(Recorded {
+                    value: Box::new(value) as AnyValue,
+                    audit,
+                })
             })
         });
-        let write = Write { kind: WriteKind::Custom(custom), audit: audit.into_iter().collect() };
+        let write = Write {
+            kind: WriteKind::Custom(custom),
+            audit: audit.into_iter().collect(),
+        };
         match self.committer().write(write).await? {
             Outcome::Custom(value) => match value.downcast() {
                 Ok(value) => Ok(*value),

@@ -34,8 +34,14 @@ impl Dialect {
         if url.starts_with("postgres:") || url.starts_with("postgresql:") {
             let mut options = AnyConnectOptions::from_str(url)?;
             // On every connection, from its first statement on.
-            options.database_url.query_pairs_mut().append_pair("options", "-c search_path=mesh");
-            return Ok(Self { engine: Engine::Postgres, options: options.disable_statement_logging() });
+            options
+                .database_url
+                .query_pairs_mut()
+                .append_pair("options", "-c search_path=mesh");
+            return Ok(Self {
+                engine: Engine::Postgres,
+                options: options.disable_statement_logging(),
+            });
         }
         let path = match url.strip_prefix("sqlite:") {
             Some(rest) => rest.strip_prefix("//").unwrap_or(rest),
@@ -45,15 +51,23 @@ impl Dialect {
             None => url,
         };
         if path.is_empty() || path.contains(":memory:") {
-            return Err(StoreError::Config("a file is needed: data in memory would not survive a restart".into()));
+            return Err(StoreError::Config(
+                "a file is needed: data in memory would not survive a restart".into(),
+            ));
         }
         if path.contains('%') {
             return Err(StoreError::Config("the path must not contain %".into()));
         }
         let path = std::path::absolute(path).map_err(|error| StoreError::Config(error.kind().to_string()))?;
-        let url = SqliteConnectOptions::new().filename(&path).create_if_missing(true).to_url_lossy();
+        let url = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true)
+            .to_url_lossy();
         let options = AnyConnectOptions::from_url(&url)?.disable_statement_logging();
-        Ok(Self { engine: Engine::Sqlite { path }, options })
+        Ok(Self {
+            engine: Engine::Sqlite { path },
+            options,
+        })
     }
 
     /// Most connections for reading.
@@ -66,7 +80,9 @@ impl Dialect {
 
     /// What the process holds as long as it uses the database; the lock of Postgres is in the writer's connection.
     pub(super) fn lock_file(&self) -> Result<Option<File>, StoreError> {
-        let Engine::Sqlite { path } = &self.engine else { return Ok(None) };
+        let Engine::Sqlite { path } = &self.engine else {
+            return Ok(None);
+        };
         lock_file(path).map(Some)
     }
 
@@ -86,11 +102,19 @@ impl Dialect {
         let core = match self.engine {
             Engine::Sqlite { .. } => include_str!("../../migrations/sqlite/0001_core.sql"),
             Engine::Postgres => {
-                sqlx::query("CREATE SCHEMA IF NOT EXISTS mesh").execute(&mut *connection).await?;
+                sqlx::query("CREATE SCHEMA IF NOT EXISTS mesh")
+                    .execute(&mut *connection)
+                    .await?;
                 include_str!("../../migrations/postgres/0001_core.sql")
             }
         };
-        let steps = vec![Migration::new(1, "core".into(), MigrationType::Simple, core.into_sql_str(), false)];
+        let steps = vec![Migration::new(
+            1,
+            "core".into(),
+            MigrationType::Simple,
+            core.into_sql_str(),
+            false,
+        )];
         Migrator::with_migrations(steps).run(connection).await?;
         Ok(())
     }
@@ -99,10 +123,14 @@ impl Dialect {
 fn lock_file(database: &Path) -> Result<File, StoreError> {
     let mut name = database.as_os_str().to_owned();
     name.push(".lock");
-    let cannot = |error: std::io::Error| {
-        StoreError::Config(format!("{}: {}", PathBuf::from(&name).display(), error.kind()))
-    };
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name).map_err(cannot)?;
+    let cannot =
+        |error: std::io::Error| StoreError::Config(format!("{}: {}", PathBuf::from(&name).display(), error.kind()));
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&name)
+        .map_err(cannot)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::Locked(format!(

@@ -70,7 +70,9 @@ impl From<sqlx::Error> for StoreError {
 fn from_database(error: &dyn sqlx::error::DatabaseError) -> StoreError {
     match error.kind() {
         ErrorKind::UniqueViolation | ErrorKind::ForeignKeyViolation | ErrorKind::CheckViolation => {
-            let text = error.constraint().map_or_else(|| error.message().to_owned(), str::to_owned);
+            let text = error
+                .constraint()
+                .map_or_else(|| error.message().to_owned(), str::to_owned);
             return StoreError::Conflict(text);
         }
         _ => {}
@@ -101,9 +103,9 @@ impl From<sqlx::migrate::MigrateError> for StoreError {
         match error {
             E::Execute(error) => error.into(),
             E::ExecuteMigration(error, version) => Self::Migration(format!("step {version}: {}", Self::from(error))),
-            E::VersionMissing(version) => {
-                Self::Migration(format!("a newer broker has used this database (step {version}); update this program"))
-            }
+            E::VersionMissing(version) => Self::Migration(format!(
+                "a newer broker has used this database (step {version}); update this program"
+            )),
             E::VersionMismatch(version) => Self::Migration(format!("step {version} was applied in another form")),
             E::Dirty(version) => Self::Migration(format!("step {version} was applied in part only")),
             other => Self::Migration(other.to_string()),

@@ -216,7 +216,14 @@ impl Store {
             .bind(mesh.as_str())
             .fetch_optional(self.pool())
             .await?;
-        row.as_ref().map(|row| Ok(GroupHeadRow { head: head(row)?, state: get(row, "state")? })).transpose()
+        row.as_ref()
+            .map(|row| {
+                Ok(GroupHeadRow {
+                    head: head(row)?,
+                    state: get(row, "state")?,
+                })
+            })
+            .transpose()
     }
 
     /// Appends entries if the log still ends where they begin.
@@ -233,7 +240,10 @@ impl Store {
         self.transaction(audit, move |connection| {
             Box::pin(async move {
                 let appended = append(connection, &mesh, &new).await?;
-                Ok(Recorded { audit: matches!(appended, Appended::Ok(_)), value: appended })
+                Ok(Recorded {
+                    audit: matches!(appended, Appended::Ok(_)),
+                    value: appended,
+                })
             })
         })
         .await
@@ -437,7 +447,10 @@ impl Store {
                     .iter()
                     .map(|row| {
                         let grant = from_json(get(row, "grant_json")?, "grant_json")?;
-                        Ok(StoredGrant { grant, created_at: time(row, "created_at")? })
+                        Ok(StoredGrant {
+                            grant,
+                            created_at: time(row, "created_at")?,
+                        })
                     })
                     .collect::<Result<Vec<_>, StoreError>>()?;
                 grants.sort_by_key(|grant| grant.created_at);

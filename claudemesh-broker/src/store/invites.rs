@@ -118,7 +118,9 @@ impl Store {
                 .execute(connection)
                 .await?;
                 match done.rows_affected() {
-                    0 => Err(StoreError::Conflict("the id, code or token of the invite is taken".into())),
+                    0 => Err(StoreError::Conflict(
+                        "the id, code or token of the invite is taken".into(),
+                    )),
                     _ => Ok(Recorded::audited(())),
                 }
             })
@@ -131,7 +133,10 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn invite_by_code(&self, code: &str) -> Result<Option<InviteRow>, StoreError> {
-        let row = sqlx::query("SELECT * FROM invite WHERE code = $1").bind(code).fetch_optional(self.pool()).await?;
+        let row = sqlx::query("SELECT * FROM invite WHERE code = $1")
+            .bind(code)
+            .fetch_optional(self.pool())
+            .await?;
         row.as_ref().map(invite_row).transpose()
     }
 
@@ -140,8 +145,10 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn invite_by_token_hash(&self, hash: &str) -> Result<Option<InviteRow>, StoreError> {
-        let row =
-            sqlx::query("SELECT * FROM invite WHERE token_hash = $1").bind(hash).fetch_optional(self.pool()).await?;
+        let row = sqlx::query("SELECT * FROM invite WHERE token_hash = $1")
+            .bind(hash)
+            .fetch_optional(self.pool())
+            .await?;
         row.as_ref().map(invite_row).transpose()
     }
 
@@ -177,15 +184,19 @@ impl Store {
         let (mesh, invite) = (mesh.clone(), invite.to_owned());
         self.transaction(audit, move |connection| {
             Box::pin(async move {
-                let done =
-                    sqlx::query("UPDATE invite SET revoked_at = $1 WHERE mesh_id = $2 AND id = $3 AND revoked_at IS NULL")
-                        .bind(at.as_ms())
-                        .bind(mesh.as_str())
-                        .bind(invite.as_str())
-                        .execute(connection)
-                        .await?;
+                let done = sqlx::query(
+                    "UPDATE invite SET revoked_at = $1 WHERE mesh_id = $2 AND id = $3 AND revoked_at IS NULL",
+                )
+                .bind(at.as_ms())
+                .bind(mesh.as_str())
+                .bind(invite.as_str())
+                .execute(connection)
+                .await?;
                 let changed = done.rows_affected() > 0;
-                Ok(Recorded { value: changed, audit: changed })
+                Ok(Recorded {
+                    value: changed,
+                    audit: changed,
+                })
             })
         })
         .await

@@ -334,13 +334,14 @@ impl Store {
         let (mesh, member) = (mesh.clone(), member.clone());
         self.transaction(audit, move |connection| {
             Box::pin(async move {
-                let done =
-                    sqlx::query("UPDATE member SET revoked_at = $1 WHERE mesh_id = $2 AND id = $3 AND revoked_at IS NULL")
-                        .bind(at.as_ms())
-                        .bind(mesh.as_str())
-                        .bind(member.as_str())
-                        .execute(&mut *connection)
-                        .await?;
+                let done = sqlx::query(
+                    "UPDATE member SET revoked_at = $1 WHERE mesh_id = $2 AND id = $3 AND revoked_at IS NULL",
+                )
+                .bind(at.as_ms())
+                .bind(mesh.as_str())
+                .bind(member.as_str())
+                .execute(&mut *connection)
+                .await?;
                 if done.rows_affected() == 0 {
                     return Ok(Recorded::silently(None));
                 }
@@ -349,7 +350,9 @@ impl Store {
                     .bind(member.as_str())
                     .execute(&mut *connection)
                     .await?;
-                Ok(Recorded::audited(Some(end_pending(connection, &mesh, &member, at).await?)))
+                Ok(Recorded::audited(Some(
+                    end_pending(connection, &mesh, &member, at).await?,
+                )))
             })
         })
         .await

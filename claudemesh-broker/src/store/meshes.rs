@@ -132,7 +132,9 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn mesh_count(&self) -> Result<u64, StoreError> {
-        let row = sqlx::query("SELECT COUNT(*) AS n FROM mesh WHERE archived_at IS NULL").fetch_one(self.pool()).await?;
+        let row = sqlx::query("SELECT COUNT(*) AS n FROM mesh WHERE archived_at IS NULL")
+            .fetch_one(self.pool())
+            .await?;
         count(&row, "n")
     }
 
@@ -141,7 +143,9 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn load_mesh(&self, mesh: &MeshId) -> Result<Option<LoadedMesh>, StoreError> {
-        let Some(row) = self.mesh(mesh).await? else { return Ok(None) };
+        let Some(row) = self.mesh(mesh).await? else {
+            return Ok(None);
+        };
         Ok(Some(LoadedMesh {
             mesh: row,
             members: self.members(mesh).await?,
@@ -176,7 +180,11 @@ impl Store {
                 if inserted == 0 {
                     return Err(StoreError::Conflict("the slug or id of the mesh is taken".into()));
                 }
-                let owner = NewMember { mesh_id: new.id.clone(), is_owner: true, ..new.owner };
+                let owner = NewMember {
+                    mesh_id: new.id.clone(),
+                    is_owner: true,
+                    ..new.owner
+                };
                 if !insert_member_row(connection, &owner).await? {
                     return Err(StoreError::Conflict("the id of the owner's row is taken".into()));
                 }
@@ -205,7 +213,10 @@ impl Store {
                     .execute(connection)
                     .await?;
                 let changed = done.rows_affected() > 0;
-                Ok(Recorded { value: changed, audit: changed })
+                Ok(Recorded {
+                    value: changed,
+                    audit: changed,
+                })
             })
         })
         .await

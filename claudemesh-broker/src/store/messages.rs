@@ -1,9 +1,7 @@
 //! Messages and their deliveries, one per recipient.
 
 use super::committer::Recorded;
-use super::rows::{
-    chunks, count, get, json_opt, limit, push_values, text, text_opt, time, time_opt, to_json_opt,
-};
+use super::rows::{chunks, count, get, json_opt, limit, push_values, text, text_opt, time, time_opt, to_json_opt};
 use super::{Outcome, Store, StoreError, Write, WriteKind};
 use claudemesh_proto::model::{
     Base64, DeliveryStage, GroupSeal, KeyHex, MemberId, MeshId, MessageId, Priority, SealedMeta, Target, TargetKind,
@@ -85,7 +83,10 @@ impl Recipient {
     /// A recipient that takes the message.
     #[must_use]
     pub fn accepting(member_id: MemberId) -> Self {
-        Self { member_id, refused: None }
+        Self {
+            member_id,
+            refused: None,
+        }
     }
 }
 
@@ -262,7 +263,11 @@ impl NewMessage {
     }
 
     fn outcome(&self, seq: i64) -> MessageOutcome {
-        let refused = self.recipients.iter().filter(|recipient| recipient.refused.is_some()).count();
+        let refused = self
+            .recipients
+            .iter()
+            .filter(|recipient| recipient.refused.is_some())
+            .count();
         MessageOutcome {
             seq,
             message_id: self.message.id.clone(),
@@ -396,7 +401,9 @@ async fn repetition(
             .fetch_optional(&mut *connection)
             .await?;
     let Some(earlier) = earlier else {
-        return Ok(Err(StoreError::Conflict("another message of this mesh has this id".into())));
+        return Ok(Err(StoreError::Conflict(
+            "another message of this mesh has this id".into(),
+        )));
     };
     let message_id: MessageId = text(&earlier, "id")?;
     let counts = sqlx::query(
@@ -419,14 +426,20 @@ async fn repetition(
 
 /// The number that the next message gets.
 pub(super) async fn load_next_seq(connection: &mut AnyConnection) -> Result<i64, StoreError> {
-    let row = sqlx::query("SELECT COALESCE(MAX(seq), 0) AS last FROM message").fetch_one(connection).await?;
+    let row = sqlx::query("SELECT COALESCE(MAX(seq), 0) AS last FROM message")
+        .fetch_one(connection)
+        .await?;
     Ok(get::<i64>(&row, "last")? + 1)
 }
 
 type DeliveryKey<'a> = (&'a str, &'a str, &'a str);
 
 fn key(change: &StageChange) -> DeliveryKey<'_> {
-    (change.mesh_id.as_str(), change.message_id.as_str(), change.recipient.as_str())
+    (
+        change.mesh_id.as_str(),
+        change.message_id.as_str(),
+        change.recipient.as_str(),
+    )
 }
 
 /// Advances deliveries. Several changes of one delivery apply in order.
@@ -448,14 +461,22 @@ pub(super) async fn apply_stages(
     let mut outcomes = vec![StageOutcome::default(); changes.len()];
     let mut senders: HashMap<DeliveryKey<'_>, MemberId> = HashMap::new();
     for round in &rounds {
-        let places: HashMap<DeliveryKey<'_>, usize> = round.iter().map(|index| (key(changes[*index]), *index)).collect();
+        let places: HashMap<DeliveryKey<'_>, usize> =
+            round.iter().map(|index| (key(changes[*index]), *index)).collect();
         for chunk in chunks(round, DELIVERY_ROWS) {
             for row in update_stages(connection, changes, chunk).await? {
-                let found = (get(&row, "mesh_id")?, get(&row, "message_id")?, get(&row, "recipient_member_id")?);
+                let found = (
+                    get(&row, "mesh_id")?,
+                    get(&row, "message_id")?,
+                    get(&row, "recipient_member_id")?,
+                );
                 if let Some(&place) = places.get(&found) {
                     let sender: MemberId = text(&row, "sender_member_id")?;
                     senders.insert(key(changes[place]), sender.clone());
-                    outcomes[place] = StageOutcome { sender: Some(sender), changed: true };
+                    outcomes[place] = StageOutcome {
+                        sender: Some(sender),
+                        changed: true,
+                    };
                 }
             }
         }
@@ -466,7 +487,11 @@ pub(super) async fn apply_stages(
     let places: HashMap<DeliveryKey<'_>, usize> = open.iter().map(|index| (key(changes[*index]), *index)).collect();
     for chunk in chunks(&open, DELIVERY_ROWS) {
         for row in find_deliveries(connection, changes, chunk).await? {
-            let found = (get(&row, "mesh_id")?, get(&row, "message_id")?, get(&row, "recipient_member_id")?);
+            let found = (
+                get(&row, "mesh_id")?,
+                get(&row, "message_id")?,
+                get(&row, "recipient_member_id")?,
+            );
             if let Some(&place) = places.get(&found) {
                 senders.insert(key(changes[place]), text(&row, "sender_member_id")?);
             }
@@ -582,7 +607,10 @@ fn message_row(row: &AnyRow) -> Result<StoredMessage, StoreError> {
             sender_name: get(row, "sender_name")?,
             sender_pubkey: get(row, "sender_pubkey")?,
             client_id: get(row, "client_id")?,
-            target: Target { kind: kind_of(get(row, "target_kind")?)?, spec: get(row, "target_spec")? },
+            target: Target {
+                kind: kind_of(get(row, "target_kind")?)?,
+                spec: get(row, "target_spec")?,
+            },
             priority: priority_of(get(row, "priority")?)?,
             nonce: text(row, "nonce")?,
             ciphertext: text(row, "ciphertext")?,
@@ -638,7 +666,10 @@ impl Store {
         message: NewMessage,
         audit: Option<super::AuditEvent>,
     ) -> Result<MessageOutcome, StoreError> {
-        let write = Write { kind: WriteKind::Message(message), audit: audit.into_iter().collect() };
+        let write = Write {
+            kind: WriteKind::Message(message),
+            audit: audit.into_iter().collect(),
+        };
         match self.committer().write(write).await? {
             Outcome::Message(outcome) => Ok(outcome),
             _ => Err(StoreError::Database("a message had another outcome".into())),
@@ -650,7 +681,14 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn change_stages(&self, changes: Vec<StageChange>) -> Result<Vec<StageOutcome>, StoreError> {
-        match self.committer().write(Write { kind: WriteKind::Stages(changes), audit: Vec::new() }).await? {
+        match self
+            .committer()
+            .write(Write {
+                kind: WriteKind::Stages(changes),
+                audit: Vec::new(),
+            })
+            .await?
+        {
             Outcome::Stages(outcomes) => Ok(outcomes),
             _ => Err(StoreError::Database("stages had another outcome".into())),
         }
@@ -683,7 +721,12 @@ impl Store {
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn waiting_counts(&self, mesh: &MeshId, member: &MemberId, now: Timestamp) -> Result<Waiting, StoreError> {
+    pub async fn waiting_counts(
+        &self,
+        mesh: &MeshId,
+        member: &MemberId,
+        now: Timestamp,
+    ) -> Result<Waiting, StoreError> {
         let rows = sqlx::query(
             "SELECT priority, COUNT(*) AS n FROM delivery \
              WHERE mesh_id = $1 AND recipient_member_id = $2 AND stage = 0 AND expires_at > $3 GROUP BY priority",
@@ -784,7 +827,10 @@ impl Store {
         .bind(limit(most))
         .fetch_all(self.pool())
         .await?;
-        let seqs = rows.iter().map(|row| get::<i64>(row, "seq")).collect::<Result<Vec<_>, _>>()?;
+        let seqs = rows
+            .iter()
+            .map(|row| get::<i64>(row, "seq"))
+            .collect::<Result<Vec<_>, _>>()?;
         let mut purged = 0;
         // In parts, so that messages being sent are not held up. What was delivered stays so: no need to look again.
         for chunk in seqs.chunks(256) {

@@ -12,17 +12,15 @@ mod dialect;
 mod error;
 mod group;
 mod invites;
-mod meshes;
 mod members;
+mod meshes;
 mod messages;
 mod presence;
 mod rows;
 mod state;
 
 pub use audit::{AuditEvent, AuditPage, AuditRow, AuditVerdict};
-pub use committer::{
-    AnyValue, CommitStats, Committer, Completion, CustomWrite, Outcome, Recorded, Write, WriteKind,
-};
+pub use committer::{AnyValue, CommitStats, Committer, Completion, CustomWrite, Outcome, Recorded, Write, WriteKind};
 pub use error::StoreError;
 pub use group::{
     AppendGroup, Appended, GroupCursor, GroupEntryRow, GroupHeadRow, KeyRequestRow, SealFilter, StoredGrant,
@@ -31,8 +29,8 @@ pub use invites::{InviteRow, InviteUse, NewInvite};
 pub use members::{MemberPatch, MemberRow, NewMember, PeerGrants};
 pub use meshes::{LoadedMesh, MeshRow, NewMesh, SecretText};
 pub use messages::{
-    DeliveryRow, EndedDelivery, MessageOutcome, MessageRow, NewMessage, PENDING_SQL, Recipient, RecipientRow, StageChange,
-    StageOutcome, StoredMessage,
+    DeliveryRow, EndedDelivery, MessageOutcome, MessageRow, NewMessage, PENDING_SQL, Recipient, RecipientRow,
+    StageChange, StageOutcome, StoredMessage,
 };
 pub use presence::{PeerStateRow, PendingStatus, PresenceRow};
 pub use state::{StateRow, StateWrite};
@@ -126,7 +124,14 @@ impl Store {
             })
             .connect_lazy_with(dialect.options.clone());
         let (committer, task) = committer::start(dialect, writer, options, Arc::clone(&lock)).await?;
-        Ok(Self { inner: Arc::new(Inner { pool, committer, task: Mutex::new(Some(task)), lock }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                pool,
+                committer,
+                task: Mutex::new(Some(task)),
+                lock,
+            }),
+        })
     }
 
     /// Where writes go.
@@ -140,7 +145,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT COUNT(*) FROM mesh WHERE id = ''").fetch_one(self.pool()).await?;
+        sqlx::query("SELECT COUNT(*) FROM mesh WHERE id = ''")
+            .fetch_one(self.pool())
+            .await?;
         Ok(())
     }
 

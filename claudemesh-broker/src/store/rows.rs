@@ -32,7 +32,9 @@ pub(super) fn json<T: DeserializeOwned>(row: &AnyRow, column: &str) -> Result<T,
 
 /// A JSON column that may be null.
 pub(super) fn json_opt<T: DeserializeOwned>(row: &AnyRow, column: &str) -> Result<Option<T>, StoreError> {
-    get::<Option<&str>>(row, column)?.map(|text| from_json(text, column)).transpose()
+    get::<Option<&str>>(row, column)?
+        .map(|text| from_json(text, column))
+        .transpose()
 }
 
 /// An enum that is stored as its wire text without quotes.

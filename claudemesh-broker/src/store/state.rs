@@ -155,7 +155,10 @@ impl Store {
                     .execute(connection)
                     .await?;
                 let existed = done.rows_affected() > 0;
-                Ok(Recorded { value: existed, audit: existed })
+                Ok(Recorded {
+                    value: existed,
+                    audit: existed,
+                })
             })
         })
         .await

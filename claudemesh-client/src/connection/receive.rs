@@ -101,7 +101,6 @@ impl Receiver {
                         tracing::debug!(%error, "a request for keys was not answered");
                     }
                 });
-                return;
             }
             Job::KeyGrant(grant) => {
                 let done = inner.secure.on_key_grant(&grant, inner.as_ref()).await;

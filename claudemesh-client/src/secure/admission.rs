@@ -53,14 +53,16 @@ impl SecureChannel {
     pub(super) fn may_admit(&self) -> bool {
         let me = self.device().public();
         self.with_keys(|keys| {
-            keys.roster().device(&me).is_some_and(|row| row.entry.role == Role::Admin) || self.owns_log(keys.roster().owner())
+            keys.roster()
+                .device(&me)
+                .is_some_and(|row| row.entry.role == Role::Admin)
+                || self.owns_log(keys.roster().owner())
         }) == Some(true)
     }
 
     fn owns_log(&self, owner: PublicKey) -> bool {
         self.identity.owner.as_ref().is_some_and(|key| key.public() == owner)
     }
-
 
     pub(super) async fn on_admission_request(
         &self,
@@ -77,8 +79,7 @@ impl SecureChannel {
         if self.is_on_roster(&request.device.device) {
             return self.grant_all(&request.device.device, transport).await;
         }
-        let former =
-            self.with_keys(|keys| keys.roster().former().iter().any(|row| row.member == member)) == Some(true);
+        let former = self.with_keys(|keys| keys.roster().former().iter().any(|row| row.member == member)) == Some(true);
         if former || self.options.admit == AdmitPolicy::Ask {
             if former {
                 self.events.warn(warning::comes_back(&member));
@@ -102,15 +103,20 @@ impl SecureChannel {
     /// # Errors
     /// When the row is not signed by the member, or this device may not admit.
     pub async fn admit_device(&self, mut device: DeviceEntry, transport: &dyn Transport) -> Result<(), ClientError> {
-        device.verify(self.mesh_id()).map_err(|refusal| super::group_error::group_error(refusal.into()))?;
-        device.role =
-            self.with_keys(|keys| keys.roster().role(&device.member)).flatten().unwrap_or(Role::Member);
+        device
+            .verify(self.mesh_id())
+            .map_err(|refusal| super::group_error::group_error(refusal.into()))?;
+        device.role = self
+            .with_keys(|keys| keys.roster().role(&device.member))
+            .flatten()
+            .unwrap_or(Role::Member);
         let key = device.device;
         self.commit(transport, &|keys, now| {
             if keys.roster().contains(&key) {
                 return Ok(None);
             }
-            keys.propose(&Change::Admit(device.clone()), &self.signer(), now).map(Some)
+            keys.propose(&Change::Admit(device.clone()), &self.signer(), now)
+                .map(Some)
         })
         .await?;
         self.grant_all(&key, transport).await
@@ -124,13 +130,15 @@ impl SecureChannel {
             if keys.is_member() {
                 return Ok(None);
             }
-            keys.propose(&Change::Admit(device.clone()), &self.signer(), now).map(Some)
+            keys.propose(&Change::Admit(device.clone()), &self.signer(), now)
+                .map(Some)
         })
         .await?;
         if self.is_ready() {
             return Ok(());
         }
-        self.request_keys(transport, claudemesh_crypto::group::RequestReason::Joined).await
+        self.request_keys(transport, claudemesh_crypto::group::RequestReason::Joined)
+            .await
     }
 
     /// Hands everything that the mesh's policy allows to a device on the roster.
@@ -159,7 +167,12 @@ pub(super) async fn send_grant(
     transport: &dyn Transport,
 ) -> Result<(), ClientError> {
     let body = serde_json::to_value(grant).map_err(ClientError::crypto)?;
-    let sent = transport.request(&KeyGrant { to: crate::identity::key_hex(&grant.to), grant: body }).await;
+    let sent = transport
+        .request(&KeyGrant {
+            to: crate::identity::key_hex(&grant.to),
+            grant: body,
+        })
+        .await;
     match sent {
         Ok(_) => Ok(()),
         Err(error) if error.code() == ErrorCode::NotFound => Ok(()),

@@ -8,7 +8,9 @@ use super::{heads, warning};
 use crate::clock::now_ms;
 use crate::{ClientError, Transport};
 use claudemesh_crypto::PublicKey;
-use claudemesh_crypto::group::{EpochKeys, GroupError, GroupKeys as _, HeadRelation, KeyOutcome, LogEntry, ResetKind, Seal};
+use claudemesh_crypto::group::{
+    EpochKeys, GroupError, GroupKeys as _, HeadRelation, KeyOutcome, LogEntry, ResetKind, Seal,
+};
 use claudemesh_proto::frame::GroupEpoch;
 use claudemesh_proto::ops::{GroupLog, GroupLogResult, LogRecord, SealRecord};
 
@@ -34,7 +36,11 @@ impl SecureChannel {
         let have = self.with_keys(|keys| keys.head());
         let (mut generation, mut from) = have.map_or((1, 0), |head| (head.generation, head.index.saturating_add(1)));
         for _ in 0..MAX_PAGES {
-            let request = GroupLog { generation: Some(generation), from_index: from, limit: Some(PAGE) };
+            let request = GroupLog {
+                generation: Some(generation),
+                from_index: from,
+                limit: Some(PAGE),
+            };
             let page = transport.request(&request).await?;
             let Some(head) = page.head.clone() else {
                 if have.is_some() {
@@ -49,13 +55,19 @@ impl SecureChannel {
                 _ if generation < head.generation => {
                     // An old generation may have been pruned: the current one starts with a reset by the owner.
                     let known = self.with_keys(|_| ()).is_some();
-                    generation = if known { generation.saturating_add(1) } else { head.generation };
+                    generation = if known {
+                        generation.saturating_add(1)
+                    } else {
+                        head.generation
+                    };
                     from = 0;
                 }
                 _ => return self.compare_with_broker(&head),
             }
         }
-        Err(ClientError::Protocol { message: "group_log_result: the log does not end".to_owned() })
+        Err(ClientError::Protocol {
+            message: "group_log_result: the log does not end".to_owned(),
+        })
     }
 
     /// The broker pushed new entries.
@@ -100,12 +112,15 @@ impl SecureChannel {
     }
 
     fn start(&self, ring: &mut Ring, entries: &[LogEntry], seals: &[Seal]) -> Result<(), ClientError> {
-        let owner = self.owner(ring).ok_or_else(|| ClientError::crypto("the owner of this mesh is not known"))?;
+        let owner = self
+            .owner(ring)
+            .ok_or_else(|| ClientError::crypto("the owner of this mesh is not known"))?;
         if entries.first().is_some_and(|first| first.author != owner) {
             return Err(owner_mismatch());
         }
         let now = u64::try_from(now_ms()).unwrap_or(0);
-        let keys = EpochKeys::from_log(self.mesh_id(), &owner, entries, seals, self.device(), now).map_err(group_error)?;
+        let keys =
+            EpochKeys::from_log(self.mesh_id(), &owner, entries, seals, self.device(), now).map_err(group_error)?;
         ring.set_keys(keys, now_ms());
         Ok(())
     }
@@ -163,8 +178,7 @@ impl SecureChannel {
 
     /// The broker's own head must be on our chain.
     fn compare_with_broker(&self, head: &claudemesh_proto::model::EpochHead) -> Result<(), ClientError> {
-        let relation = heads::from_wire(head)
-            .and_then(|theirs| self.with_keys(|keys| keys.state().compare(&theirs)));
+        let relation = heads::from_wire(head).and_then(|theirs| self.with_keys(|keys| keys.state().compare(&theirs)));
         if relation == Some(HeadRelation::Fork) {
             self.events.warn(warning::fork());
             return Err(fork());
@@ -183,11 +197,17 @@ pub(super) fn owner_mismatch() -> ClientError {
 
 /// What is readable among the records; what is not shows as a gap.
 fn read_records(entries: &[LogRecord], seals: &[SealRecord]) -> (Vec<LogEntry>, Vec<Seal>) {
-    let entries = entries.iter().filter_map(|record| serde_json::from_value(record.entry.clone()).ok()).collect();
+    let entries = entries
+        .iter()
+        .filter_map(|record| serde_json::from_value(record.entry.clone()).ok())
+        .collect();
     (entries, read_seals(seals))
 }
 
 /// The readable ones among some seals.
 pub(super) fn read_seals(seals: &[SealRecord]) -> Vec<Seal> {
-    seals.iter().filter_map(|record| serde_json::from_value(record.seal.clone()).ok()).collect()
+    seals
+        .iter()
+        .filter_map(|record| serde_json::from_value(record.seal.clone()).ok())
+        .collect()
 }

@@ -2,12 +2,14 @@
 
 use super::event::{Events, SecureEvent};
 use super::group_error::store_error;
+use super::heads;
 use super::lanes::Lanes;
 use super::ring::Ring;
 use super::store::KeyStore;
 use crate::{ClientError, Identity};
 use claudemesh_crypto::group::{EpochId, EpochKeys, GroupKeys as _, Head, HistoryPolicy, Signer};
 use claudemesh_crypto::{PublicKey, SecretKey};
+use claudemesh_proto::model::EpochHead;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -131,10 +133,16 @@ impl SecureChannel {
         self.session.public()
     }
 
-    /// Where this device stands in the group log; `None` before it has one. For `hello`.
+    /// Where this device stands in the group log; `None` before it has one.
     #[must_use]
     pub fn head(&self) -> Option<Head> {
         self.with_keys(|keys| keys.head())
+    }
+
+    /// [`SecureChannel::head`] in the form of the wire, for `hello`.
+    #[must_use]
+    pub fn wire_head(&self) -> Option<EpochHead> {
+        self.head().map(|head| heads::to_wire(&head))
     }
 
     /// Whether group messages can be sealed now.

@@ -24,7 +24,9 @@ impl SecureChannel {
             let now = u64::try_from(now_ms()).unwrap_or(0);
             let built = self.with_keys(|keys| build(keys, now));
             let built = built.ok_or_else(|| keys_missing("the mesh has no group log yet"))?;
-            let Some(proposed) = built.map_err(group_error)? else { return Ok(false) };
+            let Some(proposed) = built.map_err(group_error)? else {
+                return Ok(false);
+            };
             // Stored first: if we crash, or another process sees the entries before we do, their keys are not lost.
             self.with_ring(|ring| {
                 ring.remember(proposed.clone());
@@ -76,7 +78,10 @@ impl SecureChannel {
 /// Whether the head has moved, or may have.
 fn lost_race(error: &ClientError) -> bool {
     matches!(error, ClientError::Refused(_))
-        && matches!(error.code(), ErrorCode::StaleEpoch | ErrorCode::Conflict | ErrorCode::InvalidCommit)
+        && matches!(
+            error.code(),
+            ErrorCode::StaleEpoch | ErrorCode::Conflict | ErrorCode::InvalidCommit
+        )
 }
 
 /// Sends a proposal.

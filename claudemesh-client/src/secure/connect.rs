@@ -43,7 +43,11 @@ impl SecureChannel {
         if !served {
             return Ok(());
         }
-        let info = transport.request(&GroupInfo { invite_key: self.invite_key() }).await?;
+        let info = transport
+            .request(&GroupInfo {
+                invite_key: self.invite_key(),
+            })
+            .await?;
         self.check_owner(&info.owner_pubkey)?;
         if info.head.is_none() && self.head().is_none() {
             self.create(transport).await?;
@@ -55,7 +59,12 @@ impl SecureChannel {
         }
         self.settle(transport).await?;
         if let Some(head) = self.head() {
-            transport.request(&GroupStatus { head: heads::to_wire(&head), problem: None }).await?;
+            transport
+                .request(&GroupStatus {
+                    head: heads::to_wire(&head),
+                    problem: None,
+                })
+                .await?;
         }
         Ok(())
     }
@@ -73,7 +82,11 @@ impl SecureChannel {
 
     fn invite(&self) -> Option<InviteKeys> {
         let cache = self.cache();
-        cache.ring.invite.as_ref().map(|secret| InviteKeys::from_link_secret(self.mesh_id(), secret))
+        cache
+            .ring
+            .invite
+            .as_ref()
+            .map(|secret| InviteKeys::from_link_secret(self.mesh_id(), secret))
     }
 
     fn invite_key(&self) -> Option<KeyHex> {
@@ -100,7 +113,9 @@ impl SecureChannel {
 
     /// Starts the log, if we are the owner. Whoever is second follows the first.
     async fn create(&self, transport: &dyn Transport) -> Result<(), ClientError> {
-        let Some(owner) = &self.identity.owner else { return Ok(()) };
+        let Some(owner) = &self.identity.owner else {
+            return Ok(());
+        };
         let now = u64::try_from(now_ms()).unwrap_or(0);
         let (keys, proposed) =
             EpochKeys::create(self.mesh_id(), owner, self.device(), self.options.history, now).map_err(group_error)?;
@@ -111,7 +126,12 @@ impl SecureChannel {
                 }
                 Ok(())
             }),
-            Err(error) if matches!(error.code(), ErrorCode::StaleEpoch | ErrorCode::Conflict | ErrorCode::InvalidCommit) => {
+            Err(error)
+                if matches!(
+                    error.code(),
+                    ErrorCode::StaleEpoch | ErrorCode::Conflict | ErrorCode::InvalidCommit
+                ) =>
+            {
                 self.catch_up(transport).await
             }
             Err(error) => Err(error),
@@ -156,7 +176,9 @@ impl SecureChannel {
         if self.identity.owner.is_some() {
             return self.admit_own(transport).await;
         }
-        let Some(invite) = self.invite() else { return self.ask_admission(transport).await };
+        let Some(invite) = self.invite() else {
+            return self.ask_admission(transport).await;
+        };
         match self.enter_by_invite(transport, &invite).await {
             Ok(()) => self.clear_invite(),
             Err(error) if error.code() == ErrorCode::InviteExhausted => {
@@ -188,7 +210,11 @@ impl SecureChannel {
     }
 
     async fn open_invite_seals(&self, transport: &dyn Transport, invite: &InviteKeys) -> Result<(), ClientError> {
-        let info = transport.request(&GroupInfo { invite_key: Some(key_hex(&invite.invite_key())) }).await?;
+        let info = transport
+            .request(&GroupInfo {
+                invite_key: Some(key_hex(&invite.invite_key())),
+            })
+            .await?;
         let seals = read_seals(&info.seals);
         self.with_ring(|ring| {
             if let Some(keys) = ring.keys.as_mut() {

@@ -53,7 +53,11 @@ impl Events {
     }
 
     pub(super) fn take(&self) -> Vec<SecureEvent> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
+        self.queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+            .collect()
     }
 
     pub(super) async fn next(&self) -> SecureEvent {

@@ -29,7 +29,9 @@ impl SecureChannel {
             return Ok(());
         }
         let now = u64::try_from(now_ms()).unwrap_or(0);
-        let Some(request) = self.with_keys(|keys| keys.request(reason, now)) else { return Ok(()) };
+        let Some(request) = self.with_keys(|keys| keys.request(reason, now)) else {
+            return Ok(());
+        };
         let request = serde_json::to_value(&request).map_err(ClientError::crypto)?;
         transport.request(&ops::KeyRequest { request }).await.map(drop)
     }
@@ -39,7 +41,9 @@ impl SecureChannel {
         let now = now_ms();
         let interval = i64::try_from(self.options.request_interval.as_millis()).unwrap_or(i64::MAX);
         let mut cache = self.cache();
-        let may = cache.last_request_ms.is_none_or(|last| now.saturating_sub(last) >= interval || now < last);
+        let may = cache
+            .last_request_ms
+            .is_none_or(|last| now.saturating_sub(last) >= interval || now < last);
         if may {
             cache.last_request_ms = Some(now);
         }
@@ -59,7 +63,9 @@ impl SecureChannel {
         if let Ok(request) = serde_json::from_value::<AdmissionRequest>(frame.request.clone()) {
             return self.on_admission_request(request, transport).await;
         }
-        let Ok(request) = serde_json::from_value::<KeyRequest>(frame.request.clone()) else { return Ok(()) };
+        let Ok(request) = serde_json::from_value::<KeyRequest>(frame.request.clone()) else {
+            return Ok(());
+        };
         if request.device == self.device().public() || !self.is_ready() {
             return Ok(());
         }
@@ -87,17 +93,27 @@ impl SecureChannel {
     }
 
     fn answer(&self, request: &KeyRequest) -> Result<KeyGrant, GroupError> {
-        self.with_keys(|keys| keys.answer(request)).unwrap_or(Err(GroupError::Unreadable))
+        self.with_keys(|keys| keys.answer(request))
+            .unwrap_or(Err(GroupError::Unreadable))
     }
 
     /// How many of the devices that are online and could do the same come before this one, in an order that depends on
     /// `seed`.
     pub(super) async fn rank(&self, transport: &dyn Transport, seed: &str, admins: bool) -> u32 {
-        let Ok(list) = transport.request(&ListPeers {}).await else { return 0 };
+        let Ok(list) = transport.request(&ListPeers {}).await else {
+            return 0;
+        };
         let online: BTreeSet<PublicKey> = list
             .peers
             .iter()
-            .filter_map(|peer| peer.member_pubkey.as_ref().unwrap_or(&peer.pubkey).as_str().parse().ok())
+            .filter_map(|peer| {
+                peer.member_pubkey
+                    .as_ref()
+                    .unwrap_or(&peer.pubkey)
+                    .as_str()
+                    .parse()
+                    .ok()
+            })
             .collect();
         let place = |key: &PublicKey| Sha256::new().chain_update(seed).chain_update(key.as_bytes()).finalize();
         let me = self.device().public();
@@ -143,7 +159,9 @@ impl SecureChannel {
 
     fn take_grant(&self, grant: &KeyGrant) -> Result<GrantApplied, ClientError> {
         let applied = self.with_ring(|ring| {
-            let Some(keys) = ring.keys.as_mut() else { return Ok(Err(GroupError::Unreadable)) };
+            let Some(keys) = ring.keys.as_mut() else {
+                return Ok(Err(GroupError::Unreadable));
+            };
             let applied = keys.apply_grant(grant);
             if applied.is_ok() {
                 ring.touch();

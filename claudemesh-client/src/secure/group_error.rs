@@ -13,7 +13,10 @@ pub(super) fn group_error(error: GroupError) -> ClientError {
         GroupError::Fork => fork(),
         GroupError::NotOnRoster(key) => ClientError::refused(
             ErrorCode::NotOnRoster,
-            format!("{} is not in the encrypted group of this mesh; it has to be admitted by the owner or an admin", key.short()),
+            format!(
+                "{} is not in the encrypted group of this mesh; it has to be admitted by the owner or an admin",
+                key.short()
+            ),
         ),
         GroupError::Removed => ClientError::refused(
             ErrorCode::Revoked,

@@ -16,17 +16,32 @@ pub(super) fn to_wire(head: &Head) -> EpochHead {
 
 /// The form inside direct messages.
 pub(super) fn to_meta(head: &Head) -> MetaHead {
-    MetaHead { generation: head.generation, epoch: head.epoch, index: head.index, hash: head.hash.to_string() }
+    MetaHead {
+        generation: head.generation,
+        epoch: head.epoch,
+        index: head.index,
+        hash: head.hash.to_string(),
+    }
 }
 
 /// Reads the form of the wire; `None` if the hash is none.
 pub(super) fn from_wire(head: &EpochHead) -> Option<Head> {
     let hash = head.hash.as_str().parse().ok()?;
-    Some(Head { generation: head.generation, index: head.index, epoch: head.epoch, hash })
+    Some(Head {
+        generation: head.generation,
+        index: head.index,
+        epoch: head.epoch,
+        hash,
+    })
 }
 
 /// Reads the form inside direct messages; `None` if the hash is none.
 pub(super) fn from_meta(head: &MetaHead) -> Option<Head> {
     let hash = head.hash.parse().ok()?;
-    Some(Head { generation: head.generation, index: head.index, epoch: head.epoch, hash })
+    Some(Head {
+        generation: head.generation,
+        index: head.index,
+        epoch: head.epoch,
+        hash,
+    })
 }

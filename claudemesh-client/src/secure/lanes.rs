@@ -41,7 +41,11 @@ impl Lanes {
 
     /// What [`Lanes::next`] would give.
     pub(super) fn peek(&self, lane: &str, priority: &'static str) -> u64 {
-        self.sent.get(&(lane.to_owned(), priority)).copied().unwrap_or(0).saturating_add(1)
+        self.sent
+            .get(&(lane.to_owned(), priority))
+            .copied()
+            .unwrap_or(0)
+            .saturating_add(1)
     }
 
     /// Judges a message whose number is authenticated.

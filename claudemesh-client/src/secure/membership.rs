@@ -48,7 +48,12 @@ impl SecureChannel {
             }
         }
         let invite = InviteKeys::from_link_secret(self.mesh_id(), secret.as_bytes());
-        let terms = InviteTerms { role, expires_at_ms, max_uses, code_hint: None };
+        let terms = InviteTerms {
+            role,
+            expires_at_ms,
+            max_uses,
+            code_hint: None,
+        };
         self.commit(transport, &|keys, now| {
             if keys.roster().invite(&invite.invite_key()).is_some() {
                 return Ok(None);

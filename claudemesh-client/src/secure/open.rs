@@ -5,8 +5,8 @@ use super::lanes::Arrival;
 use super::opened::OpenedPush;
 use super::warning;
 use crate::Transport;
-use claudemesh_crypto::group::{Head, HeadRelation, Label};
 use claudemesh_crypto::PublicKey;
+use claudemesh_crypto::group::{Head, HeadRelation, Label};
 use claudemesh_proto::frame::Push;
 use claudemesh_proto::tools::MessageKind;
 
@@ -22,7 +22,8 @@ impl SecureChannel {
         }
         let (mut opened, head) = self.open_classic(push);
         if let Some(head) = head {
-            self.compare_heads(&head, &sender_name(push), &mut opened, transport).await;
+            self.compare_heads(&head, &sender_name(push), &mut opened, transport)
+                .await;
         }
         opened
     }
@@ -56,7 +57,9 @@ impl SecureChannel {
         seq: u64,
         push: &Push,
     ) {
-        let arrival = self.lanes().arrived(session, label, priority, seq, push.message_id.as_str());
+        let arrival = self
+            .lanes()
+            .arrived(session, label, priority, seq, push.message_id.as_str());
         match arrival {
             Arrival::New { missing: 0 } => {}
             Arrival::New { missing } => opened.warnings.push(warning::gap(missing, &sender_name(push))),
@@ -72,7 +75,11 @@ impl SecureChannel {
 
 /// How to call the sender in a sentence.
 pub(super) fn sender_name(push: &Push) -> String {
-    let key = || push.sender_member.as_ref().map_or(push.sender_pubkey.as_str(), |key| key.as_str());
+    let key = || {
+        push.sender_member
+            .as_ref()
+            .map_or(push.sender_pubkey.as_str(), |key| key.as_str())
+    };
     match &push.sender_name {
         Some(name) if !name.is_empty() => name.clone(),
         _ => key().get(..8).unwrap_or(key()).to_owned(),

@@ -23,7 +23,9 @@ impl SecureChannel {
             Opened::Event => (OpenedPush::new(MessageKind::Event), None),
             Opened::Plaintext { text, .. } => {
                 opened.text = Some(text);
-                opened.warnings.push(warning::clear_text(claimed == Some(MessageKind::Direct)));
+                opened
+                    .warnings
+                    .push(warning::clear_text(claimed == Some(MessageKind::Direct)));
                 (opened, None)
             }
             Opened::Undecryptable => {
@@ -141,15 +143,21 @@ impl SecureChannel {
 /// What the broker shows beside the message must be what was sealed.
 fn check_facts(push: &Push, meta: &DirectMeta, opened: &mut OpenedPush) {
     if meta.id != push.message_id.as_str() {
-        opened.warnings.push(warning::changed("id", &meta.id, push.message_id.as_str()));
+        opened
+            .warnings
+            .push(warning::changed("id", &meta.id, push.message_id.as_str()));
     }
     if meta.priority != push.priority.as_str() {
-        opened.warnings.push(warning::changed("priority", &meta.priority, push.priority.as_str()));
+        opened
+            .warnings
+            .push(warning::changed("priority", &meta.priority, push.priority.as_str()));
     }
     if let Some(kind) = claimed_kind(push.target.as_ref())
         && kind != MessageKind::Direct
     {
-        opened.warnings.push(warning::changed("target", "a direct message", "a message to several"));
+        opened
+            .warnings
+            .push(warning::changed("target", "a direct message", "a message to several"));
     }
 }
 

@@ -22,7 +22,12 @@ struct Read {
 }
 
 impl SecureChannel {
-    pub(super) async fn open_multicast(&self, push: &Push, sealed: &GroupSeal, transport: &dyn Transport) -> OpenedPush {
+    pub(super) async fn open_multicast(
+        &self,
+        push: &Push,
+        sealed: &GroupSeal,
+        transport: &dyn Transport,
+    ) -> OpenedPush {
         let mut opened = OpenedPush::new(claimed_kind(push.target.as_ref()).unwrap_or(MessageKind::Group));
         opened.sender_member = claimed_member(push);
         let Some((envelope, session)) = to_envelope(push, sealed) else {
@@ -67,15 +72,11 @@ impl SecureChannel {
         })
     }
 
-    fn accept(
-        &self,
-        push: &Push,
-        envelope: &GroupEnvelope,
-        session: &PublicKey,
-        read: Read,
-        opened: &mut OpenedPush,
-    ) {
-        let Read { opened: content, priority } = read;
+    fn accept(&self, push: &Push, envelope: &GroupEnvelope, session: &PublicKey, read: Read, opened: &mut OpenedPush) {
+        let Read {
+            opened: content,
+            priority,
+        } = read;
         self.count_message();
         let from = sender_name(push);
         let claimed = opened.sender_member;
@@ -88,16 +89,28 @@ impl SecureChannel {
         if claimed.is_some_and(|member| member != content.member) {
             opened.warnings.push(warning::other_sender(&from, &content.member));
         }
-        if push.sender_pubkey.parse::<PublicKey>().is_ok_and(|shown| shown != *session && shown != content.member) {
-            opened.warnings.push(warning::changed("sending session", &session.short(), &push.sender_pubkey));
+        if push
+            .sender_pubkey
+            .parse::<PublicKey>()
+            .is_ok_and(|shown| shown != *session && shown != content.member)
+        {
+            opened.warnings.push(warning::changed(
+                "sending session",
+                &session.short(),
+                &push.sender_pubkey,
+            ));
         }
         if priority != push.priority {
-            opened.warnings.push(warning::changed("priority", priority.as_str(), push.priority.as_str()));
+            opened
+                .warnings
+                .push(warning::changed("priority", priority.as_str(), push.priority.as_str()));
         }
         if let Some(target) = &push.target
             && label_of(&target.spec).ok().as_ref() != Some(&envelope.label)
         {
-            opened.warnings.push(warning::changed("target", &shown_label(&envelope.label), &target.spec));
+            opened
+                .warnings
+                .push(warning::changed("target", &shown_label(&envelope.label), &target.spec));
         }
         if content.former {
             opened.warnings.push(warning::former(&from));
@@ -117,7 +130,11 @@ impl SecureChannel {
     /// Asks for the key, or for admission.
     async fn explain_missing(&self, opened: &mut OpenedPush, transport: &dyn Transport) {
         let member = self.with_keys(|keys| keys.is_member()) == Some(true);
-        opened.warnings.push(if member { warning::keys_missing() } else { warning::no_groups() });
+        opened.warnings.push(if member {
+            warning::keys_missing()
+        } else {
+            warning::no_groups()
+        });
         if self.cache().served == Some(false) {
             return;
         }
@@ -134,7 +151,9 @@ impl SecureChannel {
 fn may_be_behind(outcome: &Option<Result<Read, GroupError>>) -> bool {
     matches!(
         outcome,
-        None | Some(Err(GroupError::UnknownEpoch { .. } | GroupError::NotOnRoster(_) | GroupError::Fork))
+        None | Some(Err(GroupError::UnknownEpoch { .. }
+            | GroupError::NotOnRoster(_)
+            | GroupError::Fork))
     )
 }
 

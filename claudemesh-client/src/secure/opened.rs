@@ -23,7 +23,14 @@ pub struct OpenedPush {
 
 impl OpenedPush {
     pub(super) fn new(kind: MessageKind) -> Self {
-        Self { text: None, kind, authenticated: false, sender_member: None, duplicate: false, warnings: Vec::new() }
+        Self {
+            text: None,
+            kind,
+            authenticated: false,
+            sender_member: None,
+            duplicate: false,
+            warnings: Vec::new(),
+        }
     }
 }
 

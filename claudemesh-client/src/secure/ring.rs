@@ -92,12 +92,18 @@ impl Ring {
             None => None,
         };
         let invite = match &stored.invite {
-            Some(secret) => Some(Zeroizing::new(secret.0.as_slice().try_into().map_err(|_| unreadable())?)),
+            Some(secret) => Some(Zeroizing::new(
+                secret.0.as_slice().try_into().map_err(|_| unreadable())?,
+            )),
             None => None,
         };
         Ok(Self {
             keys,
-            pending: stored.pending.iter().filter_map(|bytes| Proposed::from_bytes(&bytes.0).ok()).collect(),
+            pending: stored
+                .pending
+                .iter()
+                .filter_map(|bytes| Proposed::from_bytes(&bytes.0).ok())
+                .collect(),
             invite,
             owner: stored.owner,
             epoch_since: stored.epoch_since,
@@ -119,12 +125,19 @@ impl Ring {
         for proposed in &self.pending {
             pending.push(SecretBytes(proposed.to_bytes().map_err(group_error)?));
         }
-        let inside = snapshot.iter().chain(&pending).map(|bytes| bytes.0.len()).sum::<usize>();
+        let inside = snapshot
+            .iter()
+            .chain(&pending)
+            .map(|bytes| bytes.0.len())
+            .sum::<usize>();
         let stored = Stored {
             v: VERSION,
             snapshot,
             pending,
-            invite: self.invite.as_ref().map(|secret| SecretBytes(Zeroizing::new(secret.to_vec()))),
+            invite: self
+                .invite
+                .as_ref()
+                .map(|secret| SecretBytes(Zeroizing::new(secret.to_vec()))),
             owner: self.owner,
             epoch_since: self.epoch_since,
             resealed_ms: self.resealed_ms,
@@ -174,8 +187,13 @@ impl Ring {
 
     /// Takes entries of the log. One that starts a proposal of ours is taken with the secrets of the proposal.
     pub(super) fn follow(&mut self, entries: &[LogEntry], seals: &[Seal], now_ms: i64) -> Followed {
-        let mut followed = Followed { applied: Vec::new(), stopped: None };
-        let Some(keys) = self.keys.as_mut() else { return followed };
+        let mut followed = Followed {
+            applied: Vec::new(),
+            stopped: None,
+        };
+        let Some(keys) = self.keys.as_mut() else {
+            return followed;
+        };
         let now = u64::try_from(now_ms).unwrap_or(0);
         for entry in entries {
             let head = keys.head();
@@ -212,7 +230,9 @@ impl Ring {
     }
 
     fn note_epoch(&mut self, now_ms: i64) {
-        let Some(id) = self.keys.as_ref().map(|keys| keys.epoch_id()) else { return };
+        let Some(id) = self.keys.as_ref().map(|keys| keys.epoch_id()) else {
+            return;
+        };
         if self.epoch_since.is_none_or(|since| since.id != id) {
             self.epoch_since = Some(EpochSince { id, at_ms: now_ms });
             self.dirty = true;

@@ -12,10 +12,17 @@ impl SecureChannel {
     #[must_use]
     pub fn rotation_due(&self, now_ms: i64) -> bool {
         let cache = self.cache();
-        let Some(keys) = cache.ring.keys.as_ref().filter(|keys| keys.is_member()) else { return false };
+        let Some(keys) = cache.ring.keys.as_ref().filter(|keys| keys.is_member()) else {
+            return false;
+        };
         let id = keys.epoch_id();
-        let old = cache.ring.epoch_since.is_some_and(|since| since.id == id && is_past(since.at_ms, self.options.rotate_after, now_ms));
-        let busy = cache.counted.is_some_and(|(counted, number)| counted == id && number >= self.options.rotate_messages);
+        let old = cache
+            .ring
+            .epoch_since
+            .is_some_and(|since| since.id == id && is_past(since.at_ms, self.options.rotate_after, now_ms));
+        let busy = cache
+            .counted
+            .is_some_and(|(counted, number)| counted == id && number >= self.options.rotate_messages);
         old || busy || keys.rekey_needed()
     }
 
@@ -24,7 +31,9 @@ impl SecureChannel {
     #[must_use]
     pub fn reseal_due(&self, now_ms: i64) -> bool {
         let cache = self.cache();
-        let Some(keys) = cache.ring.keys.as_ref().filter(|keys| keys.is_member()) else { return false };
+        let Some(keys) = cache.ring.keys.as_ref().filter(|keys| keys.is_member()) else {
+            return false;
+        };
         keys.first_seal_key_in_use() || is_past(cache.ring.resealed_ms, self.options.reseal_after, now_ms)
     }
 
@@ -47,7 +56,8 @@ impl SecureChannel {
 
     /// Replaces this device's seal key.
     pub(super) async fn reseal_key(&self, transport: &dyn Transport) -> Result<(), ClientError> {
-        self.commit(transport, &|keys, now| keys.propose_reseal(now).map(Some)).await?;
+        self.commit(transport, &|keys, now| keys.propose_reseal(now).map(Some))
+            .await?;
         self.with_ring(|ring| {
             ring.resealed_ms = now_ms();
             ring.touch();
@@ -85,8 +95,13 @@ impl SecureChannel {
     /// Counts a message under the newest key.
     pub(super) fn count_message(&self) {
         let mut cache = self.cache();
-        let Some(id) = cache.ring.keys.as_ref().map(|keys| keys.epoch_id()) else { return };
-        let number = cache.counted.filter(|(counted, _)| *counted == id).map_or(0, |(_, number)| number);
+        let Some(id) = cache.ring.keys.as_ref().map(|keys| keys.epoch_id()) else {
+            return;
+        };
+        let number = cache
+            .counted
+            .filter(|(counted, _)| *counted == id)
+            .map_or(0, |(_, number)| number);
         cache.counted = Some((id, number.saturating_add(1)));
     }
 }

@@ -28,8 +28,13 @@ impl SecureChannel {
         let body = seal_direct(&self.session, recipient, text).map_err(ClientError::crypto)?;
         let target = key_hex(recipient);
         let head = self.head().map(|head| heads::to_meta(&head));
-        let proof =
-            SenderProof::sign(&self.identity.member, self.mesh_id(), id, &self.session.public(), recipient);
+        let proof = SenderProof::sign(
+            &self.identity.member,
+            self.mesh_id(),
+            id,
+            &self.session.public(),
+            recipient,
+        );
         let seq = self.lanes().next(target.as_str(), priority.as_str());
         let meta = DirectMeta::for_body(text, id.to_owned(), seq, priority.as_str().to_owned(), now_ms(), head);
         let Envelope { nonce, ciphertext } =
@@ -40,7 +45,10 @@ impl SecureChannel {
             nonce: Base64(body.nonce),
             ciphertext: Base64(body.ciphertext),
             id: Some(id.to_owned()),
-            meta: Some(SealedMeta { nonce: Base64(nonce), ciphertext: Base64(ciphertext) }),
+            meta: Some(SealedMeta {
+                nonce: Base64(nonce),
+                ciphertext: Base64(ciphertext),
+            }),
             sealed: None,
             session_hint: session_hint.map(key_hex),
             ttl_ms: None,

@@ -49,13 +49,24 @@ impl SecureChannel {
         transport: &dyn Transport,
     ) -> Result<SendEnvelope, ClientError> {
         let (Some(sealed), Some(id)) = (&envelope.sealed, &envelope.id) else {
-            return Err(ClientError::invalid("sealed", "only group messages with an id are sealed again"));
+            return Err(ClientError::invalid(
+                "sealed",
+                "only group messages with an id are sealed again",
+            ));
         };
         self.catch_up(transport).await?;
         let label = label_of(&envelope.target_spec)?;
         let seq = Some(sealed.seq);
-        let fresh = self.seal_waiting(&label, text, id, envelope.priority, seq, transport).await?;
-        let mut again = self.to_wire(fresh, &envelope.target_spec, id, envelope.priority, envelope.subtype.as_deref());
+        let fresh = self
+            .seal_waiting(&label, text, id, envelope.priority, seq, transport)
+            .await?;
+        let mut again = self.to_wire(
+            fresh,
+            &envelope.target_spec,
+            id,
+            envelope.priority,
+            envelope.subtype.as_deref(),
+        );
         again.ttl_ms = envelope.ttl_ms;
         Ok(again)
     }
@@ -91,7 +102,9 @@ impl SecureChannel {
                 Some(Err(error)) => return Err(group_error(error)),
             }
             if self.cache().served == Some(false) {
-                return Err(ClientError::Unsupported { what: "encrypted group messages".to_owned() });
+                return Err(ClientError::Unsupported {
+                    what: "encrypted group messages".to_owned(),
+                });
             }
             if !asked {
                 asked = true;

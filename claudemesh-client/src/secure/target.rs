@@ -19,7 +19,11 @@ pub(super) fn label_of(target_spec: &str) -> Result<Label, ClientError> {
 
 /// Group or broadcast, as the label says.
 pub(super) fn kind_of(label: &Label) -> MessageKind {
-    if *label == Label::all() { MessageKind::Broadcast } else { MessageKind::Group }
+    if *label == Label::all() {
+        MessageKind::Broadcast
+    } else {
+        MessageKind::Group
+    }
 }
 
 /// What the broker says that it is.

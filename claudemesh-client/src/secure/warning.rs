@@ -3,7 +3,11 @@
 use claudemesh_crypto::PublicKey;
 
 pub(super) fn gap(missing: u64, from: &str) -> String {
-    let (count, verb) = if missing == 1 { ("1 message".to_owned(), "was") } else { (format!("{missing} messages"), "were") };
+    let (count, verb) = if missing == 1 {
+        ("1 message".to_owned(), "was")
+    } else {
+        (format!("{missing} messages"), "were")
+    };
     format!(
         "{count} from {from} {verb} sent before this one and did not arrive here; unless another session of yours has them, \
          ask {from} to send again."
@@ -49,7 +53,9 @@ pub(super) fn meta_missing(from: &str) -> String {
 }
 
 pub(super) fn meta_bad(reason: &str) -> String {
-    format!("The protected details of this message do not fit it ({reason}): the broker changed or exchanged something.")
+    format!(
+        "The protected details of this message do not fit it ({reason}): the broker changed or exchanged something."
+    )
 }
 
 pub(super) fn changed(what: &str, sealed: &str, shown: &str) -> String {
@@ -115,7 +121,9 @@ pub(super) fn bad_seal(author: &PublicKey, error: &str) -> String {
 }
 
 pub(super) fn bad_grant(reason: &str) -> String {
-    format!("Group keys that were handed to this device are false and were refused ({reason}): a member or the broker tried to plant a key.")
+    format!(
+        "Group keys that were handed to this device are false and were refused ({reason}): a member or the broker tried to plant a key."
+    )
 }
 
 pub(super) fn bad_log(reason: &str) -> String {
@@ -135,7 +143,10 @@ pub(super) fn admitted(member: &PublicKey, safety_number: &str) -> String {
 }
 
 pub(super) fn comes_back(member: &PublicKey) -> String {
-    format!("{} was removed from this mesh and asks for the group keys again; admit them by hand if that is right.", member.short())
+    format!(
+        "{} was removed from this mesh and asks for the group keys again; admit them by hand if that is right.",
+        member.short()
+    )
 }
 
 pub(super) fn trusted_on_first_use(owner: &PublicKey) -> String {
@@ -152,5 +163,6 @@ pub(super) fn invite_spent() -> String {
 }
 
 pub(super) fn log_lost() -> String {
-    "The broker no longer has the group log that this device knows: it lost or hides the history of this mesh.".to_owned()
+    "The broker no longer has the group log that this device knows: it lost or hides the history of this mesh."
+        .to_owned()
 }

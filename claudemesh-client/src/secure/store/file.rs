@@ -19,7 +19,9 @@ pub struct FileKeyStore {
 impl FileKeyStore {
     /// Keyrings in this directory, which is created when first written to.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into() }
+        Self {
+            directory: directory.into(),
+        }
     }
 
     /// The file of a mesh.
@@ -37,7 +39,8 @@ impl KeyStore for FileKeyStore {
     fn update(&self, mesh_id: &str, change: &mut StoreChange<'_>) -> io::Result<()> {
         create_private_directory(&self.directory)?;
         let path = self.path(mesh_id);
-        let lock = private(OpenOptions::new().write(true).create(true).truncate(false)).open(path.with_extension("lock"))?;
+        let lock =
+            private(OpenOptions::new().write(true).create(true).truncate(false)).open(path.with_extension("lock"))?;
         // Released when `lock` is closed, also by a crash.
         lock.lock()?;
         let stored = read(&path)?;
@@ -56,10 +59,15 @@ fn read(path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
     };
     let length = file.metadata()?.len();
     if length > MAX_BYTES {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the keyring file is too long"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the keyring file is too long",
+        ));
     }
     // Allocated once: a vector that grows leaves copies of the keys behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or(0).saturating_add(64)));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(
+        usize::try_from(length).unwrap_or(0).saturating_add(64),
+    ));
     file.take(MAX_BYTES).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
 }
@@ -106,8 +114,14 @@ fn file_stem(mesh_id: &str) -> String {
     let plain = !mesh_id.is_empty()
         && mesh_id.len() <= 64
         && !mesh_id.starts_with("x-")
-        && mesh_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-    if plain { mesh_id.to_owned() } else { format!("x-{}", hex::encode(mesh_id)) }
+        && mesh_id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    if plain {
+        mesh_id.to_owned()
+    } else {
+        format!("x-{}", hex::encode(mesh_id))
+    }
 }
 
 #[cfg(test)]
@@ -134,7 +148,10 @@ mod tests {
             assert_eq!(stored, Some(b"one".as_slice()));
             None
         })?;
-        assert_eq!(store.load("mesh")?.as_ref().map(|bytes| bytes.as_slice()), Some(b"one".as_slice()));
+        assert_eq!(
+            store.load("mesh")?.as_ref().map(|bytes| bytes.as_slice()),
+            Some(b"one".as_slice())
+        );
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;

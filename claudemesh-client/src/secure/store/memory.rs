@@ -29,7 +29,12 @@ impl fmt::Debug for MemoryKeyStore {
 
 impl KeyStore for MemoryKeyStore {
     fn load(&self, mesh_id: &str) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
-        Ok(self.blobs.lock().unwrap_or_else(PoisonError::into_inner).get(mesh_id).cloned())
+        Ok(self
+            .blobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(mesh_id)
+            .cloned())
     }
 
     fn update(&self, mesh_id: &str, change: &mut StoreChange<'_>) -> io::Result<()> {

@@ -1,0 +1,47 @@
+//! Events of a mesh as channel notifications. They inform and never wake the model.
+
+use super::render::label;
+use super::surface::Facts;
+use claudemesh_client::{ClientEvent, Identity, PeerEvent};
+use serde_json::{Value, json};
+
+/// Text and facts of a notification; `None` for what the model need not know.
+pub(super) fn of(mesh: &Identity, event: &ClientEvent) -> Option<(String, Facts)> {
+    let system = |name: &str, content: String, data: Option<String>| {
+        let mut facts = facts(mesh, "system");
+        facts.insert("event".to_owned(), json!(name));
+        if let Some(data) = data {
+            facts.insert("eventData".to_owned(), json!(data));
+        }
+        (content, facts)
+    };
+    Some(match event {
+        ClientEvent::PeerJoined(peer) => system("peer_joined", went(peer, "joined the mesh"), None),
+        ClientEvent::PeerReturned(peer) => system("peer_returned", went(peer, "is back in the mesh"), None),
+        ClientEvent::PeerLeft(peer) => system("peer_left", went(peer, "left the mesh"), None),
+        ClientEvent::System(push) => {
+            let name = push.event.as_deref()?;
+            let data = push.event_data.as_ref().map(Value::to_string);
+            let content = format!("[system] {}: {}", label(name), data.as_deref().unwrap_or("{}"));
+            system(name, super::render::quote(&content), data)
+        }
+        ClientEvent::StateChange(change) => {
+            let mut facts = facts(mesh, "state_change");
+            facts.insert("key".to_owned(), json!(change.key));
+            facts.insert("updated_by".to_owned(), json!(label(&change.updated_by)));
+            let value = if change.deleted { "removed".to_owned() } else { change.value.to_string() };
+            let content = format!("[state] {} = {value} (set by {})", change.key, label(&change.updated_by));
+            (super::render::quote(&content), facts)
+        }
+        _ => return None,
+    })
+}
+
+fn facts(mesh: &Identity, kind: &str) -> Facts {
+    let facts = json!({ "kind": kind, "mesh_slug": mesh.slug, "mesh_id": mesh.mesh_id.as_str() });
+    facts.as_object().cloned().unwrap_or_default()
+}
+
+fn went(peer: &PeerEvent, what: &str) -> String {
+    format!("[system] Peer \"{}\" {what}", label(&peer.name))
+}

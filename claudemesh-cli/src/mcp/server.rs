@@ -1,0 +1,142 @@
+//! The protocol's requests.
+
+use super::delivery::{Desk, Ladder};
+use super::session::{Joined, Who};
+use super::surface::{CAPABILITY, Channel, InboxSocket, MeshIds, Surface};
+use super::{call, catalog, instructions};
+use crate::Config;
+use claudemesh_client::Meshes;
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, Implementation, JsonObject, ListToolsResult, PaginatedRequestParams,
+    ProtocolVersion, ServerCapabilities, ServerConfig, Tool,
+};
+use rmcp::service::{NotificationContext, RequestContext};
+use rmcp::{ErrorData, RoleServer, ServerHandler};
+use std::borrow::Cow;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Newest version of the protocol that is offered: servers of later ones are never given channels.
+const NEWEST: ProtocolVersion = ProtocolVersion::V_2025_11_25;
+
+/// The server of one session. Clones are the same server.
+#[derive(Clone)]
+pub(super) struct Server {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    dir: PathBuf,
+    only: Option<String>,
+    who: Who,
+    joined: Mutex<Arc<Joined>>,
+    mesh_ids: MeshIds,
+    desk: Arc<Desk>,
+    tools: Vec<Tool>,
+    info: ServerConfig,
+    several_meshes: bool,
+}
+
+impl Server {
+    /// Starts to connect to the meshes of the configuration.
+    pub(super) fn start(config: &Config, only: Option<String>) -> Self {
+        let who = Who::new(config);
+        let chosen = config.meshes().iter().filter(|mesh| only.as_ref().is_none_or(|slug| *slug == mesh.slug));
+        let slugs: Vec<String> = chosen.map(|mesh| mesh.slug.clone()).collect();
+        let shared = Shared {
+            dir: config.dir().to_owned(),
+            desk: Arc::new(Desk::new(who.mode)),
+            tools: catalog::tools(&slugs),
+            info: info(instructions::text(&who, &slugs)),
+            several_meshes: slugs.len() > 1,
+            joined: Mutex::default(),
+            mesh_ids: MeshIds::default(),
+            who,
+            only,
+        };
+        let server = Self { shared: Arc::new(shared) };
+        let joined = server.connect(config);
+        server.replace(joined);
+        server
+    }
+
+    fn connect(&self, config: &Config) -> Joined {
+        let shared = &self.shared;
+        let ids = config.meshes().iter().map(|mesh| (mesh.slug.clone(), mesh.mesh_id.clone()));
+        shared.mesh_ids.learn(ids);
+        Joined::start(config, shared.only.as_deref(), &shared.who, |client, events| shared.desk.follow(client, events))
+    }
+
+    fn replace(&self, joined: Joined) -> Arc<Joined> {
+        let joined = Arc::new(joined);
+        *self.shared.joined.lock().unwrap_or_else(PoisonError::into_inner) = joined.clone();
+        joined
+    }
+
+    /// The meshes. If there is none, one may have been joined in the meantime.
+    fn joined(&self) -> Arc<Joined> {
+        let mut current = self.shared.joined.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.meshes.is_empty()
+            && current.broken.is_empty()
+            && let Ok(config) = Config::open_at(self.shared.dir.clone())
+            && !config.meshes().is_empty()
+        {
+            *current = Arc::new(self.connect(&config));
+        }
+        current.clone()
+    }
+
+    /// Ends the connections when what is on its way has arrived.
+    pub(super) async fn close(&self) {
+        let meshes: Meshes = self.shared.joined.lock().unwrap_or_else(PoisonError::into_inner).meshes.clone();
+        meshes.close().await;
+    }
+}
+
+fn info(instructions: String) -> ServerConfig {
+    let mut capabilities = ServerCapabilities::builder().enable_tools().build();
+    capabilities.experimental = Some([(CAPABILITY.to_owned(), JsonObject::new())].into_iter().collect());
+    ServerConfig::new(capabilities)
+        .with_protocol_version(NEWEST)
+        .with_server_info(Implementation::new("claudemesh", env!("CARGO_PKG_VERSION")).with_title("claudemesh"))
+        .with_instructions(instructions)
+}
+
+impl ServerHandler for Server {
+    fn get_info(&self) -> ServerConfig {
+        self.shared.info.clone()
+    }
+
+    fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
+        Cow::Borrowed(ProtocolVersion::known_up_to(&NEWEST))
+    }
+
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        Ok(ListToolsResult::with_all_items(self.shared.tools.clone()))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let mail = &self.shared.desk.mail;
+        let joined = self.joined();
+        let ended = call::run(&joined, mail, &request.name, request.arguments.unwrap_or_default()).await;
+        // The host drops the result of a call that it has cancelled.
+        let attachment = if context.ct.is_cancelled() { None } else { mail.attach(self.shared.several_meshes) };
+        Ok(call::result(ended, attachment).into())
+    }
+
+    async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
+        let shared = &self.shared;
+        let channel = Arc::new(Channel::new(context.peer, shared.mesh_ids.clone()));
+        let inbox = InboxSocket::of_environment(shared.several_meshes).map(|socket| Arc::new(socket) as Arc<dyn Surface>);
+        let surfaces = inbox.into_iter().chain([channel.clone() as Arc<dyn Surface>]).collect();
+        shared.desk.open(Ladder { surfaces, channel });
+    }
+}

@@ -746,7 +746,7 @@ fn nothing_is_lost_reordered_or_misdelivered() {
     };
     let seeds = match number("SIM_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SIM_SEEDS").unwrap_or(250),
+        None => 0..number("SIM_SEEDS").unwrap_or(210),
     };
     let mut pushes = 0;
     for seed in seeds {

@@ -226,6 +226,12 @@ impl Config {
         if let Some(text) = vars.text("BROKER_PUBLIC_URL") {
             config.public_origins = public_origins(text)?;
         }
+        if let Some(text) = vars.text("BROKER_ENCRYPTION_KEY") {
+            let key = EncryptionKey::from_hex(text);
+            config.encryption_key =
+                Some(key.ok_or_else(|| value("BROKER_ENCRYPTION_KEY", "must be 64 hexadecimal characters"))?);
+        }
+        vars.set("TRUSTED_PROXIES", 0, 16, &mut config.trusted_proxies)?;
         vars.set(
             "MAX_CONNECTIONS_PER_MESH",
             1,

@@ -61,10 +61,18 @@ async fn secrets_are_not_logged() {
     assert_eq!(lab.claim("WRONGCODE", &joiner, "joiner").await.0, 404);
     let mut socket = lab.connect_v2(&lab.owner).await;
     let message = "c2VjcmV0LW1lc3NhZ2UtdGV4dA==";
-    socket.send(&json!({ "type": "send", "targetSpec": "*", "nonce": "", "ciphertext": message })).await;
-    socket.ask(json!({ "type": "set_state", "key": "password", "value": "state-value-4711" })).await;
-    socket.ask(json!({ "type": "set_state", "key": 7, "value": "state-value-4711" })).await;
-    socket.send_text("{\"type\":\"nonsense\",\"value\":\"state-value-4711\"").await;
+    socket
+        .send(&json!({ "type": "send", "targetSpec": "*", "nonce": "", "ciphertext": message }))
+        .await;
+    socket
+        .ask(json!({ "type": "set_state", "key": "password", "value": "state-value-4711" }))
+        .await;
+    socket
+        .ask(json!({ "type": "set_state", "key": 7, "value": "state-value-4711" }))
+        .await;
+    socket
+        .send_text("{\"type\":\"nonsense\",\"value\":\"state-value-4711\"")
+        .await;
     let _ = socket.next().await;
     let broker_key = std::fs::read_to_string(lab.directory.path().join("broker.key")).unwrap();
     let owner_seed = lab.owner_key.to_hex().to_string();

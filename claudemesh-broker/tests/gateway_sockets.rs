@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 fn closed(code: u16, reason: &str) -> Closed {
-    Closed { code, reason: reason.to_owned() }
+    Closed {
+        code,
+        reason: reason.to_owned(),
+    }
 }
 
 /// A `hello` that must be refused with this code.
@@ -54,7 +57,11 @@ async fn a_hello_of_version_2_proves_both_keys() {
     let hello = lab.hello_v2(&lab.owner, &nonce, "ws://localhost:1234/");
     socket.send(&hello).await;
     let ack = socket.next().await;
-    assert_eq!((&ack["type"], &ack["protocol"]), (&json!("hello_ack"), &json!(2)), "{ack}");
+    assert_eq!(
+        (&ack["type"], &ack["protocol"]),
+        (&json!("hello_ack"), &json!(2)),
+        "{ack}"
+    );
 }
 
 #[tokio::test]
@@ -66,11 +73,21 @@ async fn refusals_of_version_1_are_the_originals() {
         hello[field] = value;
         hello
     };
-    for timestamp in [json!(now_ms() - 61_000), json!(now_ms() + 61_500), json!("now"), Value::Null, json!(1e300)] {
+    for timestamp in [
+        json!(now_ms() - 61_000),
+        json!(now_ms() + 61_500),
+        json!("now"),
+        Value::Null,
+        json!(1e300),
+    ] {
         let error = refused(&lab, with("timestamp", timestamp), "timestamp_skew").await;
         assert_eq!(error["message"], "hello rejected: timestamp_skew");
     }
-    for (field, value) in [("pubkey", json!("ab")), ("signature", json!("zz")), ("signature", json!("g".repeat(128)))] {
+    for (field, value) in [
+        ("pubkey", json!("ab")),
+        ("signature", json!("zz")),
+        ("signature", json!("g".repeat(128))),
+    ] {
         let error = refused(&lab, with(field, value), "malformed").await;
         assert_eq!(error["message"], "hello rejected: malformed");
     }
@@ -83,10 +100,16 @@ async fn refusals_of_version_1_are_the_originals() {
     let error = refused(&lab, with("memberId", json!("another")), "bad_signature").await;
     assert_eq!(error["message"], "hello rejected: bad_signature");
 
-    let stranger = Person { key: SecretKey::generate(), id: lab.owner.id.clone() };
+    let stranger = Person {
+        key: SecretKey::generate(),
+        id: lab.owner.id.clone(),
+    };
     let error = refused(&lab, lab.hello_v1(&stranger), "unauthorized").await;
     assert_eq!(error["message"], "pubkey not found in mesh");
-    let mut elsewhere = Lab { mesh: "nowhere".to_owned(), ..lab };
+    let mut elsewhere = Lab {
+        mesh: "nowhere".to_owned(),
+        ..lab
+    };
     refused(&elsewhere, elsewhere.hello_v1(&elsewhere.owner), "unauthorized").await;
     elsewhere.mesh.clear();
     refused(&elsewhere, elsewhere.hello_v1(&elsewhere.owner), "malformed").await;
@@ -158,10 +181,17 @@ async fn with_a_public_address_only_proofs_for_it_are_taken() {
     let lab = Lab::start_with(|config| config.public_origins = vec!["https://mesh.example.org".parse().unwrap()]).await;
     let mut socket = lab.socket().await;
     let nonce = socket.challenge().await;
-    refused_on(&mut socket, lab.hello_v2(&lab.owner, &nonce, &lab.origin()), "wrong_origin").await;
+    refused_on(
+        &mut socket,
+        lab.hello_v2(&lab.owner, &nonce, &lab.origin()),
+        "wrong_origin",
+    )
+    .await;
     let mut socket = lab.socket().await;
     let nonce = socket.challenge().await;
-    socket.send(&lab.hello_v2(&lab.owner, &nonce, "wss://mesh.example.org:443")).await;
+    socket
+        .send(&lab.hello_v2(&lab.owner, &nonce, "wss://mesh.example.org:443"))
+        .await;
     assert_eq!(socket.next().await["type"], "hello_ack");
 }
 
@@ -191,7 +221,10 @@ async fn frames_before_hello_are_refused_and_the_connection_stays() {
     let mut socket = lab.socket().await;
     socket.send(&json!({ "type": "list_peers", "_reqId": "r" })).await;
     let error = socket.next().await;
-    assert_eq!((&error["code"], &error["message"]), (&json!("no_hello"), &json!("must send hello first")));
+    assert_eq!(
+        (&error["code"], &error["message"]),
+        (&json!("no_hello"), &json!("must send hello first"))
+    );
     assert!(error.get("_reqId").is_none());
     socket.send_text("{").await;
     assert_eq!(socket.next().await["code"], "malformed");
@@ -232,7 +265,10 @@ async fn sockets_without_hello_are_limited_in_number() {
     assert!(third.unwrap_err().to_string().contains("503"));
     drop(two);
     for attempt in 0.. {
-        if tokio_tungstenite::connect_async(format!("ws://{}/ws", lab.addr())).await.is_ok() {
+        if tokio_tungstenite::connect_async(format!("ws://{}/ws", lab.addr()))
+            .await
+            .is_ok()
+        {
             break;
         }
         assert!(attempt < 500, "the place is never free");
@@ -256,7 +292,14 @@ async fn a_second_hello_is_refused_and_the_session_stays() {
 async fn every_bad_frame_is_answered_and_the_connection_lives_on() {
     let lab = Lab::start().await;
     let mut socket = lab.connect_v2(&lab.owner).await;
-    for text in ["", "null", "[1]", "{\"type\":", "{}", r#"{"type":"list_peers","_reqId":5}"#] {
+    for text in [
+        "",
+        "null",
+        "[1]",
+        "{\"type\":",
+        "{}",
+        r#"{"type":"list_peers","_reqId":5}"#,
+    ] {
         socket.send_text(text).await;
         let error = socket.next().await;
         assert_eq!(error["code"], "malformed", "{text}");
@@ -268,19 +311,34 @@ async fn every_bad_frame_is_answered_and_the_connection_lives_on() {
     assert_eq!(socket.next().await["code"], "malformed");
 
     let error = socket.ask(json!({ "type": "get_stat", "key": "k" })).await;
-    assert_eq!((&error["code"], &error["suggestions"]), (&json!("unknown_type"), &json!(["get_state"])));
+    assert_eq!(
+        (&error["code"], &error["suggestions"]),
+        (&json!("unknown_type"), &json!(["get_state"]))
+    );
 
     let error = socket.ask(json!({ "type": "audit_query", "limit": 5000 })).await;
-    assert_eq!((&error["code"], &error["field"]), (&json!("invalid_request"), &json!("/limit")));
+    assert_eq!(
+        (&error["code"], &error["field"]),
+        (&json!("invalid_request"), &json!("/limit"))
+    );
     let message = error["message"].as_str().unwrap();
-    assert!(message.contains("5000") && message.contains("500 at /limit"), "{message}");
+    assert!(
+        message.contains("5000") && message.contains("500 at /limit"),
+        "{message}"
+    );
 
     // An original client knows the answer to a send by its id only.
-    socket.send(&json!({ "type": "send", "id": "m1", "targetSpec": "", "ciphertext": "" })).await;
+    socket
+        .send(&json!({ "type": "send", "id": "m1", "targetSpec": "", "ciphertext": "" }))
+        .await;
     let error = socket.next().await;
     assert_eq!((&error["type"], &error["id"]), (&json!("error"), &json!("m1")));
 
-    socket.0.send(Message::binary(br#"{"type":"list_peers","_reqId":"b"}"#.to_vec())).await.unwrap();
+    socket
+        .0
+        .send(Message::binary(br#"{"type":"list_peers","_reqId":"b"}"#.to_vec()))
+        .await
+        .unwrap();
     assert_eq!(socket.next_of("peers_list").await["_reqId"], "b");
 }
 
@@ -313,9 +371,13 @@ async fn requests_sent_at_once_are_answered_once_and_take_effect_in_order() {
             .await;
         if round % 20 == 0 {
             let (set, get) = (format!("w{round}"), format!("g{round}"));
-            sender.send(&json!({ "type": "set_state", "key": "k", "value": round, "_reqId": set })).await;
+            sender
+                .send(&json!({ "type": "set_state", "key": "k", "value": round, "_reqId": set }))
+                .await;
             // What was written is read, without waiting for the answer.
-            sender.send(&json!({ "type": "get_state", "key": "k", "_reqId": get })).await;
+            sender
+                .send(&json!({ "type": "get_state", "key": "k", "_reqId": get }))
+                .await;
         }
     }
     let mut seen = std::collections::HashMap::new();
@@ -372,8 +434,14 @@ async fn limits_and_rights_are_kept() {
     let mut socket = lab.connect_v2(&bob).await;
     assert_eq!(socket.ask(json!({ "type": "audit_verify" })).await["valid"], true);
     let error = socket.ask(json!({ "type": "audit_verify" })).await;
-    assert_eq!((&error["code"], &error["retryable"]), (&json!("rate_limited"), &json!(true)));
-    assert!((1..=1_000).contains(&error["retryAfterMs"].as_u64().unwrap()), "{error}");
+    assert_eq!(
+        (&error["code"], &error["retryable"]),
+        (&json!("rate_limited"), &json!(true))
+    );
+    assert!(
+        (1..=1_000).contains(&error["retryAfterMs"].as_u64().unwrap()),
+        "{error}"
+    );
 
     let path = lab.path(&format!("/member/{}", bob.id));
     let restrict = json!({ "permissions": { "canSend": false, "canWriteState": false } });
@@ -383,7 +451,10 @@ async fn limits_and_rights_are_kept() {
     assert_eq!(error["code"], "forbidden");
     let send = json!({ "type": "send", "id": "m", "targetSpec": "*", "nonce": "", "ciphertext": "AAAA" });
     assert_eq!(socket.ask(send).await["code"], "forbidden");
-    assert_eq!(socket.ask(json!({ "type": "get_state", "key": "k" })).await["exists"], false);
+    assert_eq!(
+        socket.ask(json!({ "type": "get_state", "key": "k" })).await["exists"],
+        false
+    );
 }
 
 #[tokio::test]
@@ -391,7 +462,14 @@ async fn a_removed_member_is_told_and_cannot_come_back() {
     let lab = Lab::start().await;
     let bob = lab.join("bob", "member").await;
     let mut socket = lab.connect_v2(&bob).await;
-    let (status, _) = lab.call("DELETE", &lab.path(&format!("/member/{}", bob.id)), Some(&lab.owner.key), None).await;
+    let (status, _) = lab
+        .call(
+            "DELETE",
+            &lab.path(&format!("/member/{}", bob.id)),
+            Some(&lab.owner.key),
+            None,
+        )
+        .await;
     assert_eq!(status, 200);
     assert_eq!(socket.next_of("going_away").await["reason"], "revoked");
     assert_eq!(socket.try_next().await.unwrap_err(), closed(1008, "revoked"));
@@ -475,4 +553,33 @@ async fn a_stopping_broker_says_goodbye_and_frees_everything() {
     taken.port = addr.port();
     let error = claudemesh_broker::Broker::start(taken).await.unwrap_err();
     assert!(error.to_string().contains("BROKER_PORT"), "{error}");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_disconnected_and_loses_nothing() {
+    let lab = Lab::start().await;
+    let bob = lab.join("bob", "member").await;
+    let mut sender = lab.connect_v2(&lab.owner).await;
+    let stuck = lab.connect_v2(&bob).await;
+    // More than its queue and the sockets' buffers hold.
+    let value = "x".repeat(60_000);
+    for round in 0..600 {
+        let answer = sender
+            .ask(json!({ "type": "set_state", "key": format!("k{}", round % 50), "value": value }))
+            .await;
+        if answer["code"] == "rate_limited" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let peers = sender.ask(json!({ "type": "list_peers" })).await;
+        if peers["peers"].as_array().is_some_and(|peers| peers.len() == 1) {
+            drop(stuck);
+            let mut again = lab.connect_v2(&bob).await;
+            assert_eq!(
+                again.ask(json!({ "type": "get_state", "key": "k0" })).await["exists"],
+                true
+            );
+            return;
+        }
+    }
+    panic!("the broker keeps queueing for a client that does not read");
 }

@@ -14,7 +14,7 @@ use crate::Broker;
 use crate::context::{Context, Handle};
 
 /// Serves a request and gives the text of its reply, if one is to be sent.
-type Run = fn(Context, Value) -> BoxFuture<'static, Result<Option<String>, ErrorFrame>>;
+pub(super) type Run = fn(Context, Value) -> BoxFuture<'static, Result<Option<String>, ErrorFrame>>;
 
 /// One operation, its type erased.
 pub(super) struct Entry {

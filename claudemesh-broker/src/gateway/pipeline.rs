@@ -225,6 +225,16 @@ pub(super) fn error_frame(request_id: Option<&str>, error: &ErrorFrame) -> Utf8B
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Broker;
+    use crate::config::Config;
+    use crate::gateway::Schema;
+    use crate::hub::{self, Admitted};
+    use crate::outbound::{self, OutboundFrames};
+    use crate::store::{NewMember, NewMesh, SecretText};
+    use claudemesh_proto::Operation as _;
+    use claudemesh_proto::model::{KeyHex, MemberId, MeshId, MeshPolicy, MessageMode, Permissions, Role, Timestamp};
+    use claudemesh_proto::ops::ListPeers;
+    use serde_json::json;
 
     #[test]
     fn a_frame_is_taken_apart() {
@@ -235,7 +245,7 @@ mod tests {
         );
         assert_eq!(
             incoming.body,
-            serde_json::json!({ "key": "k" }),
+            json!({ "key": "k" }),
             "type and _reqId are not part of the request"
         );
     }
@@ -257,5 +267,100 @@ mod tests {
         ] {
             assert_eq!(parse(text).unwrap_err().code, ErrorCode::Malformed);
         }
+    }
+
+    /// A session without a socket.
+    async fn session(broker: &Arc<Broker>) -> (Arc<Session>, OutboundFrames) {
+        let (mesh, member, key) = (MeshId::from("m"), MemberId::from("o"), KeyHex("ab".repeat(32)));
+        let owner = NewMember {
+            id: member.clone(),
+            mesh_id: mesh.clone(),
+            pubkey: key.clone(),
+            display_name: "o".to_owned(),
+            role: Role::Admin,
+            is_owner: true,
+            role_tag: None,
+            default_groups: Vec::new(),
+            message_mode: MessageMode::default(),
+            permissions: Permissions::default(),
+            dashboard_user_id: None,
+            joined_at: Timestamp::from_ms(0),
+        };
+        let row = NewMesh {
+            id: mesh.clone(),
+            name: "m".to_owned(),
+            slug: "m".to_owned(),
+            owner_pubkey: key.clone(),
+            root_key: SecretText(String::new()),
+            policy: MeshPolicy::default(),
+            created_at: Timestamp::from_ms(0),
+            owner,
+        };
+        broker.store.create_mesh(row, None).await.unwrap();
+        let live = broker.hub.mesh(broker, &mesh).await.unwrap().unwrap();
+        let hello = json!({ "meshId": mesh, "memberId": member, "pubkey": key, "timestamp": 0, "signature": "" });
+        let hello = serde_json::from_value(hello).unwrap();
+        let (outbound, mut frames) = outbound::channel();
+        let admitted = Admitted {
+            member,
+            member_key: key,
+            hello,
+            protocol: 1,
+        };
+        let session = hub::connect(broker, &live, admitted, outbound).await.unwrap();
+        assert!(frames.next().await.unwrap().contains("hello_ack"));
+        (session, frames)
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_answers_internal_and_the_session_lives_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let running = Broker::start(Config::local(directory.path())).await.unwrap();
+        let (session, mut frames) = session(&running.broker).await;
+        let at_once =
+            |_: Context, _: Value| -> futures_util::future::BoxFuture<'static, _> { panic!("before its future") };
+        let later = |_: Context, _: Value| -> futures_util::future::BoxFuture<'static, _> {
+            Box::pin(async {
+                tokio::task::yield_now().await;
+                panic!("in its future")
+            })
+        };
+        let entries = [at_once as super::super::dispatch::Run, later].map(|run| Entry {
+            meta: ListPeers::META,
+            schema: Schema::of::<ListPeers>(),
+            run,
+        });
+        for entry in &entries {
+            let cx = Context {
+                broker: running.broker.clone(),
+                session: session.clone(),
+                request_id: Some("r".to_owned()),
+                now_ms: 0,
+            };
+            let accepted = Accepted {
+                entry,
+                cx,
+                body: json!({}),
+                arrived: Instant::now(),
+                send_id: Some("id".to_owned()),
+            };
+            accepted.run().await;
+            let error: Value = serde_json::from_str(&frames.next().await.unwrap()).unwrap();
+            assert_eq!(
+                (&error["code"], &error["_reqId"], &error["id"]),
+                (&json!("internal"), &json!("r"), &json!("id"))
+            );
+            assert!(!error.to_string().contains("future"), "the panic's text is for the log");
+        }
+        assert!(!session.outbound.is_closing());
+        assert!(
+            running
+                .broker
+                .metrics
+                .text()
+                .unwrap()
+                .contains("outcome=\"internal\"} 2")
+        );
+        running.shutdown().await;
     }
 }

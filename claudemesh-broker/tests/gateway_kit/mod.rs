@@ -68,7 +68,13 @@ impl Lab {
         assert_eq!(status, 200, "{created}");
         let id = created["member_id"].as_str().unwrap().to_owned();
         let mesh = created["id"].as_str().unwrap().to_owned();
-        Self { running, directory, owner_key, owner: Person { key: member_key, id }, mesh }
+        Self {
+            running,
+            directory,
+            owner_key,
+            owner: Person { key: member_key, id },
+            mesh,
+        }
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -76,7 +82,13 @@ impl Lab {
     }
 
     /// A request that `signer` signs; answers status and JSON.
-    pub async fn call(&self, method: &str, path: &str, signer: Option<&SecretKey>, body: Option<Value>) -> (u16, Value) {
+    pub async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        signer: Option<&SecretKey>,
+        body: Option<Value>,
+    ) -> (u16, Value) {
         call(self.addr(), method, path, signer, body.as_ref()).await
     }
 
@@ -90,7 +102,11 @@ impl Lab {
             mesh_id: self.mesh.clone(),
             invite_id: random_id(),
             expires_at: now_ms() / 1_000 + 3_600,
-            role: if role == "admin" { InviteRole::Admin } else { InviteRole::Member },
+            role: if role == "admin" {
+                InviteRole::Admin
+            } else {
+                InviteRole::Member
+            },
             owner_pubkey: self.owner_key.public(),
         };
         let canonical = invite.canonical();
@@ -110,7 +126,9 @@ impl Lab {
     pub async fn invited(&self, role: &str, max_uses: u32) -> String {
         let invite = self.invite(&self.owner_key, role, max_uses);
         let code = invite["code"].as_str().unwrap().to_owned();
-        let (status, answer) = self.call("POST", &self.path("/invites"), Some(&self.owner.key), Some(invite)).await;
+        let (status, answer) = self
+            .call("POST", &self.path("/invites"), Some(&self.owner.key), Some(invite))
+            .await;
         assert_eq!(status, 200, "{answer}");
         code
     }
@@ -122,7 +140,8 @@ impl Lab {
             "peer_pubkey": key.public().to_string(),
             "display_name": name,
         });
-        self.call("POST", &format!("/invites/{code}/claim"), None, Some(body)).await
+        self.call("POST", &format!("/invites/{code}/claim"), None, Some(body))
+            .await
     }
 
     /// Lets a new member in.
@@ -131,7 +150,10 @@ impl Lab {
         let key = SecretKey::generate();
         let (status, claimed) = self.claim(&code, &key, name).await;
         assert_eq!(status, 200, "{claimed}");
-        Person { key, id: claimed["member_id"].as_str().unwrap().to_owned() }
+        Person {
+            key,
+            id: claimed["member_id"].as_str().unwrap().to_owned(),
+        }
     }
 
     pub async fn socket(&self) -> Socket {
@@ -227,7 +249,12 @@ pub struct Socket(pub WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Socket {
     pub async fn open(addr: SocketAddr) -> Self {
-        Self(tokio_tungstenite::connect_async(format!("ws://{addr}/ws")).await.unwrap().0)
+        Self(
+            tokio_tungstenite::connect_async(format!("ws://{addr}/ws"))
+                .await
+                .unwrap()
+                .0,
+        )
     }
 
     pub async fn send(&mut self, frame: &Value) {
@@ -240,9 +267,14 @@ impl Socket {
 
     /// The next frame, or how the connection was closed.
     pub async fn try_next(&mut self) -> Result<Value, Closed> {
-        let gone = || Closed { code: 1006, reason: String::new() };
+        let gone = || Closed {
+            code: 1006,
+            reason: String::new(),
+        };
         loop {
-            let message = timeout(Duration::from_secs(10), self.0.next()).await.expect("no frame in time");
+            let message = timeout(Duration::from_secs(10), self.0.next())
+                .await
+                .expect("no frame in time");
             match message {
                 Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
                 Some(Ok(Message::Close(Some(frame)))) => {
@@ -328,16 +360,30 @@ pub async fn http(addr: SocketAddr, method: &str, path: &str, headers: &str, bod
     // A refused body may end the connection while it is still written.
     let _sent = stream.write_all(body).await;
     let mut answer = Vec::new();
-    let _read = timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await.expect("no answer in time");
+    let _read = timeout(Duration::from_secs(10), stream.read_to_end(&mut answer))
+        .await
+        .expect("no answer in time");
     let text = String::from_utf8(answer).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    let status = head.split(' ').nth(1).unwrap_or_else(|| panic!("no answer: {text}")).parse().unwrap();
-    Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+    let status = head
+        .split(' ')
+        .nth(1)
+        .unwrap_or_else(|| panic!("no answer: {text}"))
+        .parse()
+        .unwrap();
+    Answer {
+        status,
+        head: head.to_ascii_lowercase(),
+        body: body.to_owned(),
+    }
 }
 
 /// The Authorization header of a request.
 pub fn authorization(signer: &SecretKey, method: &str, path: &str, body: &[u8]) -> String {
-    format!("authorization: {}\r\n", sign_request(signer, method, path, body, now_ms()))
+    format!(
+        "authorization: {}\r\n",
+        sign_request(signer, method, path, body, now_ms())
+    )
 }
 
 pub async fn call(
@@ -348,7 +394,9 @@ pub async fn call(
     body: Option<&Value>,
 ) -> (u16, Value) {
     let bytes = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-    let headers = signer.map(|signer| authorization(signer, method, path, &bytes)).unwrap_or_default();
+    let headers = signer
+        .map(|signer| authorization(signer, method, path, &bytes))
+        .unwrap_or_default();
     let answer = http(addr, method, path, &headers, &bytes).await;
     let json = serde_json::from_str(&answer.body).unwrap_or(Value::String(answer.body));
     (answer.status, json)

@@ -372,7 +372,11 @@ impl Sim {
     fn acknowledge(&mut self, member: usize, client: usize, id: &MessageId) {
         let presence = self.clients[member][client].live.as_ref().unwrap().presence.clone();
         let seq: i64 = id.as_str()[1..].parse().unwrap();
-        self.tracked.entry((member, seq)).or_default().held = None;
+        let held = self.tracked.entry((member, seq)).or_default().held.take();
+        if held.is_some_and(|(_, since)| self.now >= since + LIMITS.lease_ms) {
+            let message = self.store[member][&seq].message.clone();
+            self.release_later(member, &message);
+        }
         deliver!(self, acked, &presence, id);
         self.commits.push_back(Commit {
             member,

@@ -22,19 +22,20 @@ const ASK_AGAIN: Duration = Duration::from_secs(30);
 #[derive(Default)]
 struct Track {
     receipts: Vec<Receipt>,
-    /// Stages that `receipts` has, by recipient.
-    known: HashSet<(KeyHex, DeliveryStage)>,
+    /// How far each recipient is in `receipts`.
+    known: HashMap<KeyHex, u8>,
     /// Keys of all recipients, once `message_status` has named them.
     recipients: Option<HashSet<KeyHex>>,
 }
 
 impl Track {
-    fn add(&mut self, receipt: Receipt) -> bool {
-        let new = self.known.insert((receipt.recipient.clone(), receipt.stage));
-        if new {
+    /// Stages only advance: one that is behind what was told already is no news.
+    fn add(&mut self, receipt: Receipt) {
+        let rank = rank(receipt.stage);
+        if self.known.get(&receipt.recipient).is_none_or(|known| *known < rank) {
+            self.known.insert(receipt.recipient.clone(), rank);
             self.receipts.push(receipt);
         }
-        new
     }
 
     fn is_final(&self) -> bool {
@@ -46,6 +47,16 @@ impl Track {
             self.receipts.iter().any(end)
         };
         recipients.iter().all(ended)
+    }
+}
+
+/// Place of a stage on the way of a message.
+fn rank(stage: DeliveryStage) -> u8 {
+    match stage {
+        DeliveryStage::Accepted => 0,
+        DeliveryStage::Delivered => 1,
+        DeliveryStage::Surfaced => 2,
+        DeliveryStage::Read | DeliveryStage::Expired | DeliveryStage::Refused | DeliveryStage::Revoked => 3,
     }
 }
 
@@ -275,7 +286,7 @@ mod tests {
             .map(|found| found.stage)
             .collect();
         use DeliveryStage::{Accepted, Delivered, Expired, Read};
-        assert_eq!(stages, [Delivered, Accepted, Read, Accepted, Delivered, Expired]);
+        assert_eq!(stages, [Delivered, Read, Accepted, Delivered, Expired]);
         assert!(book.look(&id, stages.len()).1);
     }
 }

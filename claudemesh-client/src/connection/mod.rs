@@ -14,6 +14,7 @@ pub(crate) use receive::take_ping;
 
 use crate::inner::Inner;
 use crate::{ClientError, ConnectionState};
+use claudemesh_proto::ErrorCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -38,18 +39,38 @@ pub(super) enum End {
 
 /// Keeps the client connected until it is closed or refused for good.
 pub(crate) async fn run(inner: Arc<Inner>) {
+    let mut ending = Ending {
+        inner: inner.clone(),
+        error: Some(ClientError::refused(ErrorCode::Internal, PANICKED)),
+    };
     let (jobs, job_queue) = mpsc::channel(JOB_CAPACITY);
     let receiving = tokio::spawn(receive::run(inner.clone(), job_queue));
-    let refusal = keep_connected(&inner, &jobs).await;
-    // Lets the receiving task finish what came before.
-    drop(jobs);
+    ending.error = keep_connected(&inner, &jobs).await;
     inner.shutdown.cancel();
+    drop(jobs);
     let _ = receiving.await;
-    let error = refusal.clone().unwrap_or(ClientError::Closed);
-    inner.outbox.close(error.clone());
-    inner.pending.fail_all(&error.to_string());
-    inner.inbox.close();
-    inner.set_state(ConnectionState::Closed { error: refusal });
+}
+
+const PANICKED: &str = "the connection task failed";
+
+/// Tells everybody who waits that the client is at its end, however it came.
+struct Ending {
+    inner: Arc<Inner>,
+    error: Option<ClientError>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let inner = &self.inner;
+        inner.shutdown.cancel();
+        let error = self.error.clone().unwrap_or(ClientError::Closed);
+        inner.outbox.close(error.clone());
+        inner.pending.fail_all(&error.to_string());
+        inner.inbox.close();
+        inner.set_state(ConnectionState::Closed {
+            error: self.error.take(),
+        });
+    }
 }
 
 /// Returns the refusal that ended the client, if it was one.

@@ -56,15 +56,19 @@ pub(super) async fn serve(inner: &Arc<Inner>, established: Established, jobs: &m
             end.get_or_insert(reason);
         }
     }
+    let mut writer_ended = false;
     let mut end = match end {
         Some(end) => end,
         None => tokio::select! {
             end = reader.read(stream) => end,
-            written = &mut writing => match written {
-                Ok(Some(reason)) => End::Lost(reason),
-                _ if inner.shutdown.is_cancelled() => End::Closed,
-                _ => End::Lost("the connection ended".to_owned()),
-            },
+            written = &mut writing => {
+                writer_ended = true;
+                match written {
+                    Ok(Some(reason)) => End::Lost(reason),
+                    _ if inner.shutdown.is_cancelled() => End::Closed,
+                    _ => End::Lost("the connection ended".to_owned()),
+                }
+            }
         },
     };
     if let Some(going) = reader.going_away.take()
@@ -73,12 +77,18 @@ pub(super) async fn serve(inner: &Arc<Inner>, established: Established, jobs: &m
         end = reader.farewell(going);
     }
     *lock(&inner.link) = None;
-    if inner.shutdown.is_cancelled() {
-        let _ = tokio::time::timeout(CLOSE_LIMIT, &mut writing).await;
+    if !writer_ended {
+        // The writer is gone before requests are ended: none is written after it was reported as lost.
+        let grace = if inner.shutdown.is_cancelled() {
+            CLOSE_LIMIT
+        } else {
+            Duration::ZERO
+        };
+        if tokio::time::timeout(grace, &mut writing).await.is_err() {
+            writing.abort();
+            let _ = writing.await;
+        }
     }
-    writing.abort();
-    // The writer is gone before requests are ended: none is written after it was reported as lost.
-    let _ = writing.await;
     let reason = match &end {
         End::Closed => "the client is closed".to_owned(),
         End::Lost(reason) | End::GoingAway(reason, _) => reason.clone(),

@@ -78,7 +78,7 @@ async fn without_history_a_joiner_reads_only_what_follows() {
     assert!(ana.channel.is_ready() && owner.channel.is_ready());
     let late = owner.seal("@all", "after", "m2").await.unwrap();
     assert_eq!(ana.open(&owner.push(&late)).await.text.as_deref(), Some("after"));
-    let _ = early;
+    assert_eq!(ana.open(&owner.push(&early)).await.text, None);
 }
 
 #[tokio::test]
@@ -92,6 +92,14 @@ async fn without_the_secret_the_owner_admits_and_a_person_is_told() {
     assert!(failed.to_string().contains("not admitted"), "{failed}");
     pump(&[&owner, &ana]).await;
     assert!(ana.channel.is_ready());
+    assert_eq!(
+        ana.channel
+            .take_events()
+            .iter()
+            .filter(|event| **event == SecureEvent::Ready)
+            .count(),
+        1
+    );
     assert!(has(&owner.warnings(), "compare the safety number"));
     let sealed = ana.seal("@backend", "hi", "m1").await.unwrap();
     assert_eq!(owner.open(&ana.push(&sealed)).await.text.as_deref(), Some("hi"));

@@ -148,7 +148,7 @@ impl SecureChannel {
     /// Whether group messages can be sealed now.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.with_keys(|keys| keys.is_member() && !keys.rekey_needed() && keys.has_key(keys.epoch_id())) == Some(true)
+        is_ready(&self.cache().ring)
     }
 
     /// Members of the encrypted group, proven by the owner's signatures; empty before the log is known.
@@ -229,10 +229,15 @@ impl SecureChannel {
                 }
             })
             .map_err(|error| store_error(&error))?;
+        let was_ready = is_ready(&cache.ring);
         if let Some(ring) = after {
             cache.ring = ring;
         }
+        let became_ready = !was_ready && is_ready(&cache.ring);
         drop(cache);
+        if became_ready {
+            self.events.push(SecureEvent::Ready);
+        }
         self.changed.notify_waiters();
         outcome.unwrap_or_else(|| Err(ClientError::crypto("the key store did not run the change")))
     }
@@ -247,4 +252,10 @@ impl SecureChannel {
         let [byte] = claudemesh_crypto::random_bytes::<1>();
         tokio::time::sleep(self.options.jitter * times * u32::from(byte) / 256).await;
     }
+}
+
+fn is_ready(ring: &Ring) -> bool {
+    ring.keys
+        .as_ref()
+        .is_some_and(|keys| keys.is_member() && !keys.rekey_needed() && keys.has_key(keys.epoch_id()))
 }

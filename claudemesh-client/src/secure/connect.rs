@@ -9,7 +9,7 @@ use crate::clock::now_ms;
 use crate::identity::key_hex;
 use crate::{ClientError, Transport};
 use claudemesh_crypto::PublicKey;
-use claudemesh_crypto::group::{EpochKeys, GroupKeys as _, InviteKeys, RequestReason};
+use claudemesh_crypto::group::{EpochKeys, GroupKeys as _, HistoryPolicy, InviteKeys, RequestReason};
 use claudemesh_proto::ErrorCode;
 use claudemesh_proto::hello::HelloAck;
 use claudemesh_proto::model::KeyHex;
@@ -210,6 +210,10 @@ impl SecureChannel {
     }
 
     async fn open_invite_seals(&self, transport: &dyn Transport, invite: &InviteKeys) -> Result<(), ClientError> {
+        // Where joiners may not read the past, our admission starts an epoch with a key of our own making.
+        if self.with_keys(|keys| keys.roster().history()) != Some(HistoryPolicy::All) {
+            return Ok(());
+        }
         let info = transport
             .request(&GroupInfo {
                 invite_key: Some(key_hex(&invite.invite_key())),

@@ -27,7 +27,7 @@ pub enum SecureEvent {
         /// Digits to compare with it aloud.
         safety_number: String,
     },
-    /// This device has the newest group key.
+    /// This device has the newest group key, and did not have it before.
     Ready,
 }
 

@@ -3,7 +3,7 @@
 use super::channel::SecureChannel;
 use super::group_error::keys_missing;
 use crate::{ClientError, Transport};
-use claudemesh_crypto::group::{Change, GroupKeys as _, InviteKeys, InviteTerms, Role};
+use claudemesh_crypto::group::{Change, GroupKeys as _, HistoryPolicy, InviteKeys, InviteTerms, Role};
 use claudemesh_crypto::{InviteSecret, PublicKey};
 
 impl SecureChannel {
@@ -58,7 +58,12 @@ impl SecureChannel {
             if keys.roster().invite(&invite.invite_key()).is_some() {
                 return Ok(None);
             }
-            keys.propose_invite(&invite, &terms, &self.signer(), now).map(Some)
+            let mut proposed = keys.propose_invite(&invite, &terms, &self.signer(), now)?;
+            if keys.roster().history() == HistoryPolicy::SinceJoin {
+                // The link must not open what was said before it is used.
+                proposed.seals.clear();
+            }
+            Ok(Some(proposed))
         })
         .await
         .map(drop)

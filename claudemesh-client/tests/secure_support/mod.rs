@@ -1,5 +1,11 @@
 //! A broker in memory that keeps the group log by the rules of the real one, and peers that are connected to it.
-#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::result_large_err
+)]
 
 use claudemesh_client::secure::{
     AdmitPolicy, KeyStore, MemoryKeyStore, OpenedPush, SecureChannel, SecureEvent, SecureOptions,
@@ -338,7 +344,7 @@ impl Peer {
         self.link.as_ref()
     }
 
-    pub async fn connect(&self) -> Result<(), ClientError> {
+    fn go_online(&self) {
         let mut state = self.broker.state();
         state.online.entry(self.key()).or_default();
         let waiting: Vec<_> = state.requests.clone();
@@ -348,7 +354,10 @@ impl Peer {
                 state.online.get_mut(&self.key()).unwrap().push_back(frame);
             }
         }
-        drop(state);
+    }
+
+    pub async fn connect(&self) -> Result<(), ClientError> {
+        self.go_online();
         let ack: HelloAck =
             serde_json::from_value(json!({ "presenceId": "p", "memberDisplayName": self.name, "protocol": 2 }))
                 .unwrap();

@@ -86,6 +86,8 @@ struct Tracked {
     attempts: u32,
     /// Session and time of the last push, while it is not over.
     held: Option<(PresenceId, i64)>,
+    /// The lease of an earlier message of the sender lapsed since: this one may be sent again before its own does.
+    resend: bool,
 }
 
 struct Commit {
@@ -624,14 +626,14 @@ impl Sim {
         })
     }
 
-    /// With a lapsed lease the sender's later messages of the class are sent again too.
+    /// With a lapsed lease the sender's later messages of the class may be sent again too.
     fn release_later(&mut self, member: usize, message: &Message) {
         for (&seq, row) in self.store[member].range(message.seq + 1..) {
             if row.message.priority == message.priority
                 && row.message.sender() == message.sender()
                 && let Some(later) = self.tracked.get_mut(&(member, seq))
             {
-                later.held = None;
+                later.resend = true;
             }
         }
     }
@@ -651,12 +653,10 @@ impl Sim {
         assert_eq!(attempt, tracked.attempts + 1, "attempts are counted");
         tracked.attempts = attempt;
         let held = std::mem::replace(&mut tracked.held, view.acks.then(|| (view.presence.clone(), self.now)));
+        let resend = std::mem::take(&mut tracked.resend);
         if let Some((holder, since)) = held {
-            assert!(
-                self.now >= since + LIMITS.lease_ms,
-                "{holder} still has the lease of {}",
-                message.id
-            );
+            let lapsed = resend || self.now >= since + LIMITS.lease_ms;
+            assert!(lapsed, "{holder} still has the lease of {}", message.id);
             self.release_later(member, message);
         }
 

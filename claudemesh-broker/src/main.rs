@@ -1,5 +1,6 @@
 //! The broker as a program. Settings come from the environment; see `claudemesh_broker::config`.
 
+use std::io::{IsTerminal as _, stderr};
 use std::process::ExitCode;
 
 use claudemesh_broker::Broker;
@@ -30,7 +31,8 @@ fn start_log() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal());
     if std::env::var("LOG_FORMAT").is_ok_and(|format| format == "json") {
         log.json().flatten_event(true).init();
     } else {

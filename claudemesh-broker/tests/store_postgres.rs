@@ -14,7 +14,10 @@ async fn fresh() -> Db {
     sqlx::any::install_default_drivers();
     let name = format!("claudemesh_test_{}", claudemesh_crypto::random_id().to_lowercase());
     let mut connection = sqlx::AnyConnection::connect(&server).await.unwrap();
-    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await.unwrap();
+    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
+        .execute(&mut connection)
+        .await
+        .unwrap();
     connection.close().await.unwrap();
     let (address, query) = match server.split_once('?') {
         Some((address, query)) => (address, format!("?{query}&")),
@@ -24,7 +27,11 @@ async fn fresh() -> Db {
     let query = query.trim_end_matches(['?', '&']);
     let url = format!("{base}/{name}{query}");
     let joint = if query.is_empty() { '?' } else { '&' };
-    Db { raw_url: format!("{url}{joint}options=-c%20search_path%3Dmesh"), url, _keep: None }
+    Db {
+        raw_url: format!("{url}{joint}options=-c%20search_path%3Dmesh"),
+        url,
+        _keep: None,
+    }
 }
 
 store_suite::suite!([ignore = "set CLAUDEMESH_TEST_POSTGRES_URL to run on Postgres"] fresh);
@@ -35,7 +42,10 @@ async fn work_goes_on_after_every_connection_broke() {
     let db = fresh().await;
     let store = db.open().await;
     let mesh = add_mesh(&store, 2).await;
-    store.insert_message(message(&mesh, 0, &[1], "before"), None).await.unwrap();
+    store
+        .insert_message(message(&mesh, 0, &[1], "before"), None)
+        .await
+        .unwrap();
     // In the middle of a transaction, too: the write must not be told to have succeeded.
     let broken = tokio::spawn({
         let store = store.clone();
@@ -80,6 +90,9 @@ async fn passwords_are_not_in_errors() {
     for url in [url, &url[..url.find('?').unwrap()]] {
         let error = claudemesh_broker::store::Store::open(url).await.err().unwrap();
         assert!(!format!("{error} {error:?}").contains("hunter2"));
-        assert!(matches!(error, StoreError::Config(_) | StoreError::Unavailable(_)), "{error:?}");
+        assert!(
+            matches!(error, StoreError::Config(_) | StoreError::Unavailable(_)),
+            "{error:?}"
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use super::audit::{self, AuditEvent, AuditHeads};
 use super::dialect::Dialect;
-use super::messages::{self, MessageOutcome, NewMessage, StageChange, StageOutcome};
+use super::messages::{self, MessageOutcome, NewMessage, Numbering, StageChange, StageOutcome};
 use super::{Store, StoreError, StoreOptions};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -218,7 +218,7 @@ pub(super) async fn start(
     options: StoreOptions,
     lock: Arc<Mutex<Option<File>>>,
 ) -> Result<(Committer, CommitterTask), StoreError> {
-    let next_seq = messages::load_next_seq(&mut connection).await?;
+    let numbering = Numbering::load(&mut connection).await?;
     let (sender, queue) = mpsc::channel(options.queue_writes.max(1));
     let shared = Arc::new(Shared {
         queue: Mutex::new(Some(sender)),
@@ -230,7 +230,7 @@ pub(super) async fn start(
     let writer = Writer {
         dialect,
         connection: Some(connection),
-        next_seq,
+        numbering,
         heads: AuditHeads::new(),
     };
     let task = CommitterTask {
@@ -318,7 +318,7 @@ async fn run(
 struct Writer {
     dialect: Dialect,
     connection: Option<AnyConnection>,
-    next_seq: i64,
+    numbering: Numbering,
     heads: AuditHeads,
 }
 
@@ -384,11 +384,11 @@ impl Writer {
         }
         let open = async {
             let mut connection = self.dialect.connect_writer().await?;
-            let next_seq = messages::load_next_seq(&mut connection).await?;
-            Ok((connection, next_seq))
+            let numbering = Numbering::load(&mut connection).await?;
+            Ok((connection, numbering))
         };
         let opened = tokio::time::timeout(RECONNECT_TIMEOUT, open).await;
-        let (connection, next_seq) = match opened {
+        let (connection, numbering) = match opened {
             Ok(Ok(opened)) => opened,
             // Its broken session may hold the lock for a while.
             Ok(Err(StoreError::Locked(text))) => return Err(StoreError::Unavailable(text)),
@@ -396,7 +396,10 @@ impl Writer {
             Err(_) => return Err(StoreError::Unavailable("no connection in time".into())),
         };
         self.heads.clear();
-        self.next_seq = next_seq.max(self.next_seq);
+        self.numbering = Numbering {
+            next_seq: numbering.next_seq.max(self.numbering.next_seq),
+            ..numbering
+        };
         self.connection = Some(connection);
         Ok(())
     }
@@ -405,7 +408,7 @@ impl Writer {
     async fn transaction(&mut self, batch: &mut Batch) -> Result<Duration, StoreError> {
         let Self {
             connection,
-            next_seq,
+            numbering,
             heads,
             ..
         } = self;
@@ -423,7 +426,7 @@ impl Writer {
             let end = (place..batch.writes.len())
                 .find(|place| matches!(batch.writes[*place], Some(WriteKind::Custom(_))))
                 .unwrap_or(batch.writes.len());
-            run_bulk(&mut transaction, next_seq, batch, place, end).await?;
+            run_bulk(&mut transaction, numbering, batch, place, end).await?;
             place = end;
         }
         let mut events = Vec::new();
@@ -476,13 +479,13 @@ async fn run_custom(connection: &mut AnyConnection, batch: &mut Batch, place: us
 /// Runs messages and stages together; if a statement fails, one by one, to find the guilty one.
 async fn run_bulk(
     connection: &mut AnyConnection,
-    next_seq: &mut i64,
+    numbering: &mut Numbering,
     batch: &mut Batch,
     start: usize,
     end: usize,
 ) -> Result<(), StoreError> {
     let mut savepoint = connection.begin().await?;
-    match run_together(&mut savepoint, next_seq, batch, start, end).await {
+    match run_together(&mut savepoint, numbering, batch, start, end).await {
         Ok(()) => savepoint.commit().await?,
         Err(error) if error.is_retryable() => return Err(error),
         Err(error) => {
@@ -493,7 +496,7 @@ async fn run_bulk(
             }
             for place in start..end {
                 let mut savepoint = connection.begin().await?;
-                match run_together(&mut savepoint, next_seq, batch, place, place + 1).await {
+                match run_together(&mut savepoint, numbering, batch, place, place + 1).await {
                     Ok(()) => savepoint.commit().await?,
                     Err(error) if error.is_retryable() => return Err(error),
                     Err(error) => {
@@ -509,7 +512,7 @@ async fn run_bulk(
 
 async fn run_together(
     connection: &mut AnyConnection,
-    next_seq: &mut i64,
+    numbering: &mut Numbering,
     batch: &mut Batch,
     start: usize,
     end: usize,
@@ -533,9 +536,7 @@ async fn run_together(
     }
     // Messages first: no step can be of a message that is not stored.
     if !new.is_empty() {
-        let first = *next_seq;
-        *next_seq += super::rows::limit(new.len());
-        let outcomes = messages::insert_messages(connection, first, &new).await?;
+        let outcomes = messages::insert_messages(connection, numbering, &new).await?;
         for (place, outcome) in new_places.into_iter().zip(outcomes) {
             batch.outcomes[place] = Some(outcome.map(Outcome::Message));
         }

@@ -29,7 +29,7 @@ pub struct MessageRow {
     pub sender_name: String,
     /// Key of the member that sent it, `system` or `webhook:<name>`.
     pub sender_pubkey: String,
-    /// The sender's idempotency key.
+    /// The sender's idempotency key. `None` comes back if it is the id itself.
     pub client_id: Option<String>,
     /// How it was addressed.
     pub target: Target,
@@ -189,7 +189,7 @@ pub struct EndedDelivery {
     pub seq: i64,
 }
 
-/// Rows of one statement; 64 × 19 and 128 × 11 parameters are far below the limits of both engines.
+/// Most rows of one statement; 64 × 19 and 128 × 11 parameters are far below the limits of both engines.
 const MESSAGE_ROWS: usize = 64;
 const DELIVERY_ROWS: usize = 128;
 
@@ -282,19 +282,62 @@ fn small(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// Stores messages that are numbered from `first` on, in order. The outer error is that of a statement; nothing of the
-/// batch may be kept then.
+/// What the committer knows of the messages in the database.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Numbering {
+    /// The number that the next message gets.
+    pub(super) next_seq: i64,
+    /// Whether there are messages whose idempotency key is not their id: those of clients of protocol 1.
+    pub(super) separate_keys: bool,
+}
+
+impl Numbering {
+    pub(super) async fn load(connection: &mut AnyConnection) -> Result<Self, StoreError> {
+        let last = sqlx::query("SELECT COALESCE(MAX(seq), 0) AS last FROM message")
+            .fetch_one(&mut *connection)
+            .await?;
+        let separate = sqlx::query("SELECT seq FROM message WHERE client_id IS NOT NULL LIMIT 1")
+            .fetch_optional(connection)
+            .await?;
+        Ok(Self {
+            next_seq: get::<i64>(&last, "last")? + 1,
+            separate_keys: separate.is_some(),
+        })
+    }
+}
+
+impl MessageRow {
+    /// What is stored as the idempotency key: nothing where the id says it.
+    fn separate_key(&self) -> Option<&str> {
+        self.client_id.as_deref().filter(|key| *key != self.id.as_str())
+    }
+}
+
+/// Stores messages, numbered in order. The outer error is that of a statement; nothing of the batch may be kept then.
 pub(super) async fn insert_messages(
     connection: &mut AnyConnection,
-    first: i64,
+    numbering: &mut Numbering,
     messages: &[&NewMessage],
 ) -> Result<Vec<Result<MessageOutcome, StoreError>>, StoreError> {
-    let numbered: Vec<(i64, &NewMessage)> = (first..).zip(messages.iter().copied()).collect();
-    let mut stored = HashSet::with_capacity(numbered.len());
-    for chunk in chunks(&numbered, MESSAGE_ROWS) {
+    let numbered: Vec<(i64, &NewMessage)> = (numbering.next_seq..).zip(messages.iter().copied()).collect();
+    numbering.next_seq += limit(messages.len());
+    // One key can be in either form only where both forms are in use; the indexes find everything else.
+    numbering.separate_keys |= messages.iter().any(|new| new.message.separate_key().is_some());
+    let repeated = if numbering.separate_keys {
+        repeated_keys(connection, &numbered).await?
+    } else {
+        HashSet::new()
+    };
+    let fresh: Vec<(i64, &NewMessage)> = numbered
+        .iter()
+        .filter(|(seq, _)| !repeated.contains(seq))
+        .copied()
+        .collect();
+    let mut stored = HashSet::with_capacity(fresh.len());
+    for chunk in chunks(&fresh, MESSAGE_ROWS) {
         insert_message_rows(connection, chunk, &mut stored).await?;
     }
-    let deliveries: Vec<(i64, &MessageRow, &Recipient)> = numbered
+    let deliveries: Vec<(i64, &MessageRow, &Recipient)> = fresh
         .iter()
         .filter(|(seq, _)| stored.contains(seq))
         .flat_map(|(seq, new)| new.recipients.iter().map(|recipient| (*seq, &*new.message, recipient)))
@@ -313,6 +356,47 @@ pub(super) async fn insert_messages(
     Ok(outcomes)
 }
 
+/// Numbers of the messages whose idempotency key is in the database or earlier in the batch, in either form.
+async fn repeated_keys(
+    connection: &mut AnyConnection,
+    numbered: &[(i64, &NewMessage)],
+) -> Result<HashSet<i64>, StoreError> {
+    let mut repeated = HashSet::new();
+    let mut seen = HashSet::new();
+    let mut keyed = Vec::new();
+    for (seq, new) in numbered {
+        let row = &*new.message;
+        let Some(key) = row.client_id.as_deref() else { continue };
+        if seen.insert((row.mesh_id.as_str(), row.sender_member_id.as_str(), key)) {
+            keyed.push((*seq, row, key));
+        } else {
+            repeated.insert(*seq);
+        }
+    }
+    for chunk in chunks(&keyed, DELIVERY_ROWS) {
+        let mut sql = String::from("WITH c (c_seq, c_mesh, c_sender, c_key) AS (VALUES ");
+        push_values(&mut sql, chunk.len(), 4);
+        sql.push_str(
+            ") SELECT c.c_seq FROM c JOIN message m ON m.mesh_id = c.c_mesh AND m.sender_member_id = c.c_sender \
+             AND m.client_id = c.c_key \
+             UNION ALL SELECT c.c_seq FROM c JOIN message m ON m.mesh_id = c.c_mesh AND m.id = c.c_key \
+             WHERE m.sender_member_id = c.c_sender AND m.client_id IS NULL",
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for (seq, row, key) in chunk {
+            query = query
+                .bind(*seq)
+                .bind(row.mesh_id.as_str())
+                .bind(row.sender_member_id.as_str())
+                .bind(*key);
+        }
+        for row in query.fetch_all(&mut *connection).await? {
+            repeated.insert(get(&row, "c_seq")?);
+        }
+    }
+    Ok(repeated)
+}
+
 async fn insert_message_rows(
     connection: &mut AnyConnection,
     rows: &[(i64, &NewMessage)],
@@ -324,8 +408,7 @@ async fn insert_message_rows(
          created_at, expires_at) VALUES ",
     );
     push_values(&mut sql, rows.len(), 19);
-    // A row that is left out is told by its number: it repeats an id or an idempotency key.
-    sql.push_str(" ON CONFLICT DO NOTHING RETURNING seq");
+    sql.push_str(" ON CONFLICT DO NOTHING");
     let mut query = sqlx::query(AssertSqlSafe(sql));
     for (seq, new) in rows {
         let row = &*new.message;
@@ -337,7 +420,7 @@ async fn insert_message_rows(
             .bind(row.sender_session_pubkey.as_ref().map(KeyHex::as_str))
             .bind(row.sender_name.as_str())
             .bind(row.sender_pubkey.as_str())
-            .bind(row.client_id.as_deref())
+            .bind(row.separate_key())
             .bind(kind_number(row.target.kind))
             .bind(row.target.spec.as_str())
             .bind(priority_number(row.priority))
@@ -350,7 +433,21 @@ async fn insert_message_rows(
             .bind(row.created_at.as_ms())
             .bind(row.expires_at.as_ms());
     }
-    for row in query.fetch_all(connection).await? {
+    let inserted = query.execute(&mut *connection).await?.rows_affected();
+    if usize::try_from(inserted) == Ok(rows.len()) {
+        stored.extend(rows.iter().map(|(seq, _)| *seq));
+        return Ok(());
+    }
+    // Some repeat an id or an idempotency key and were left out; nobody else uses these numbers.
+    let (Some((first, _)), Some((last, _))) = (rows.first(), rows.last()) else {
+        return Ok(());
+    };
+    let kept = sqlx::query("SELECT seq FROM message WHERE seq >= $1 AND seq <= $2")
+        .bind(*first)
+        .bind(*last)
+        .fetch_all(connection)
+        .await?;
+    for row in kept {
         stored.insert(get(&row, "seq")?);
     }
     Ok(())
@@ -393,13 +490,20 @@ async fn repetition(
     connection: &mut AnyConnection,
     row: &MessageRow,
 ) -> Result<Result<MessageOutcome, StoreError>, StoreError> {
-    let earlier =
-        sqlx::query("SELECT seq, id FROM message WHERE mesh_id = $1 AND sender_member_id = $2 AND client_id = $3")
-            .bind(row.mesh_id.as_str())
-            .bind(row.sender_member_id.as_str())
-            .bind(row.client_id.as_deref())
-            .fetch_optional(&mut *connection)
-            .await?;
+    let mut earlier = None;
+    for sql in [
+        "SELECT seq, id FROM message WHERE mesh_id = $1 AND sender_member_id = $2 AND client_id = $3",
+        "SELECT seq, id FROM message WHERE mesh_id = $1 AND sender_member_id = $2 AND id = $3 AND client_id IS NULL",
+    ] {
+        if earlier.is_none() {
+            earlier = sqlx::query(sql)
+                .bind(row.mesh_id.as_str())
+                .bind(row.sender_member_id.as_str())
+                .bind(row.client_id.as_deref())
+                .fetch_optional(&mut *connection)
+                .await?;
+        }
+    }
     let Some(earlier) = earlier else {
         return Ok(Err(StoreError::Conflict(
             "another message of this mesh has this id".into(),
@@ -407,11 +511,9 @@ async fn repetition(
     };
     let message_id: MessageId = text(&earlier, "id")?;
     let counts = sqlx::query(
-        "SELECT COUNT(*) AS n, COUNT(CASE WHEN stage = 5 THEN 1 END) AS refused FROM delivery \
-         WHERE mesh_id = $1 AND message_id = $2",
+        "SELECT COUNT(*) AS n, COUNT(CASE WHEN stage = 5 THEN 1 END) AS refused FROM delivery WHERE seq = $1",
     )
-    .bind(row.mesh_id.as_str())
-    .bind(message_id.as_str())
+    .bind(get::<i64>(&earlier, "seq")?)
     .fetch_one(connection)
     .await?;
     let (all, refused) = (count(&counts, "n")?, count(&counts, "refused")?);
@@ -422,14 +524,6 @@ async fn repetition(
         recipients: u32::try_from(all - refused).unwrap_or(u32::MAX),
         refused: u32::try_from(refused).unwrap_or(u32::MAX),
     }))
-}
-
-/// The number that the next message gets.
-pub(super) async fn load_next_seq(connection: &mut AnyConnection) -> Result<i64, StoreError> {
-    let row = sqlx::query("SELECT COALESCE(MAX(seq), 0) AS last FROM message")
-        .fetch_one(connection)
-        .await?;
-    Ok(get::<i64>(&row, "last")? + 1)
 }
 
 type DeliveryKey<'a> = (&'a str, &'a str, &'a str);
@@ -515,13 +609,14 @@ async fn update_stages(
     push_values(&mut sql, places.len(), 7);
     // Ends without success are for what was not delivered; after `read` nothing follows.
     sql.push_str(
-        ") UPDATE delivery AS d SET stage = c.c_stage, \
+        "), s AS (SELECT m.seq AS c_seq, c.* FROM c JOIN message m ON m.mesh_id = c.c_mesh AND m.id = c.c_message) \
+         UPDATE delivery AS d SET stage = c.c_stage, \
          delivered_at = CASE WHEN c.c_stage <= 3 THEN COALESCE(d.delivered_at, c.c_at) ELSE d.delivered_at END, \
          surfaced_at = CASE WHEN c.c_stage IN (2, 3) THEN COALESCE(d.surfaced_at, c.c_at) ELSE d.surfaced_at END, \
          read_at = CASE WHEN c.c_stage = 3 THEN c.c_at ELSE d.read_at END, \
          ended_at = CASE WHEN c.c_stage >= 3 THEN c.c_at ELSE d.ended_at END, \
          adapter = COALESCE(c.c_adapter, d.adapter), reason = COALESCE(c.c_reason, d.reason) \
-         FROM c WHERE d.mesh_id = c.c_mesh AND d.message_id = c.c_message AND d.recipient_member_id = c.c_recipient \
+         FROM s AS c WHERE d.seq = c.c_seq AND d.recipient_member_id = c.c_recipient \
          AND d.stage < c.c_stage AND ((c.c_stage <= 3 AND d.stage < 3) OR d.stage = 0) \
          RETURNING mesh_id, message_id, recipient_member_id, sender_member_id",
     );
@@ -548,8 +643,9 @@ async fn find_deliveries(
     let mut sql = String::from("WITH c (c_mesh, c_message, c_recipient) AS (VALUES ");
     push_values(&mut sql, places.len(), 3);
     sql.push_str(
-        ") SELECT d.mesh_id, d.message_id, d.recipient_member_id, d.sender_member_id FROM c JOIN delivery d \
-         ON d.mesh_id = c.c_mesh AND d.message_id = c.c_message AND d.recipient_member_id = c.c_recipient",
+        ") SELECT d.mesh_id, d.message_id, d.recipient_member_id, d.sender_member_id FROM c \
+         JOIN message m ON m.mesh_id = c.c_mesh AND m.id = c.c_message \
+         JOIN delivery d ON d.seq = m.seq AND d.recipient_member_id = c.c_recipient",
     );
     let mut query = sqlx::query(AssertSqlSafe(sql));
     for place in places {
@@ -770,10 +866,9 @@ impl Store {
         let recipients = sqlx::query(
             "SELECT d.*, m.display_name, m.peer_pubkey FROM delivery d \
              JOIN member m ON m.id = d.recipient_member_id AND m.mesh_id = d.mesh_id \
-             WHERE d.mesh_id = $1 AND d.message_id = $2 ORDER BY m.display_name, m.peer_pubkey",
+             WHERE d.seq = $1 ORDER BY m.display_name, m.peer_pubkey",
         )
-        .bind(mesh.as_str())
-        .bind(message.as_str())
+        .bind(get::<i64>(&row, "seq")?)
         .fetch_all(self.pool())
         .await?
         .iter()
@@ -797,8 +892,8 @@ impl Store {
             Box::pin(async move {
                 let rows = sqlx::query(
                     "UPDATE delivery SET stage = 4, ended_at = $1 \
-                     WHERE stage = 0 AND (mesh_id, message_id, recipient_member_id) IN \
-                     (SELECT mesh_id, message_id, recipient_member_id FROM delivery \
+                     WHERE stage = 0 AND (seq, recipient_member_id) IN \
+                     (SELECT seq, recipient_member_id FROM delivery \
                       WHERE stage = 0 AND expires_at <= $2 ORDER BY expires_at LIMIT $3) \
                      RETURNING mesh_id, message_id, recipient_member_id, sender_member_id, seq",
                 )
@@ -820,7 +915,7 @@ impl Store {
     pub async fn purge(&self, before: Timestamp, most: usize) -> Result<u64, StoreError> {
         let rows = sqlx::query(
             "SELECT m.seq FROM message m WHERE m.created_at < $1 AND NOT EXISTS \
-             (SELECT 1 FROM delivery d WHERE d.mesh_id = m.mesh_id AND d.message_id = m.id AND d.stage = 0) \
+             (SELECT 1 FROM delivery d WHERE d.seq = m.seq AND d.stage = 0) \
              ORDER BY m.created_at LIMIT $2",
         )
         .bind(before.as_ms())
@@ -850,10 +945,7 @@ async fn delete_messages(connection: &mut AnyConnection, seqs: &[i64]) -> Result
     for chunk in chunks(seqs, 256) {
         let mut with = String::from("WITH c (c_seq) AS (VALUES ");
         push_values(&mut with, chunk.len(), 1);
-        let deliveries = format!(
-            "{with}) DELETE FROM delivery WHERE (mesh_id, message_id) IN \
-             (SELECT m.mesh_id, m.id FROM message m JOIN c ON m.seq = c.c_seq)"
-        );
+        let deliveries = format!("{with}) DELETE FROM delivery WHERE seq IN (SELECT c_seq FROM c)");
         let messages = format!("{with}) DELETE FROM message WHERE seq IN (SELECT c_seq FROM c)");
         let mut query = sqlx::query(AssertSqlSafe(deliveries));
         for seq in chunk {

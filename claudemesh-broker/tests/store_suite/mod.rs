@@ -27,9 +27,14 @@ impl Db {
     /// Runs a statement beside the store, and gives the first column of its rows as text.
     pub async fn raw(&self, sql: &str) -> Vec<String> {
         let mut connection = sqlx::AnyConnection::connect(&self.raw_url).await.unwrap();
-        let rows = sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_all(&mut connection).await.unwrap();
+        let rows = sqlx::query(AssertSqlSafe(sql.to_owned()))
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
         connection.close().await.unwrap();
-        rows.iter().map(|row| row.try_get::<String, _>(0).unwrap_or_default()).collect()
+        rows.iter()
+            .map(|row| row.try_get::<String, _>(0).unwrap_or_default())
+            .collect()
     }
 }
 
@@ -38,6 +43,7 @@ macro_rules! suite {
         store_suite::suite! { @all $attributes $fresh
             repeated_sends_store_nothing
             an_id_belongs_to_one_sender
+            one_key_in_two_forms_is_one_key
             every_column_comes_back
             messages_stay_in_order
             completions_come_in_submit_order
@@ -139,7 +145,10 @@ pub fn message(mesh: &MeshId, from: usize, to: &[usize], id: &str) -> NewMessage
             sender_name: format!("member {from}"),
             sender_pubkey: key(from).0,
             client_id: Some(id.into()),
-            target: Target { kind: TargetKind::Direct, spec: key(*to.first().unwrap_or(&0)).0 },
+            target: Target {
+                kind: TargetKind::Direct,
+                spec: key(*to.first().unwrap_or(&0)).0,
+            },
             priority: Priority::Next,
             nonce: Base64("nonce".into()),
             ciphertext: Base64("ciphertext".into()),
@@ -150,7 +159,10 @@ pub fn message(mesh: &MeshId, from: usize, to: &[usize], id: &str) -> NewMessage
             created_at: at(1_000),
             expires_at: at(100_000),
         }),
-        recipients: to.iter().map(|number| Recipient::accepting(member_id(mesh, *number))).collect(),
+        recipients: to
+            .iter()
+            .map(|number| Recipient::accepting(member_id(mesh, *number)))
+            .collect(),
     }
 }
 
@@ -183,7 +195,10 @@ fn event(mesh: &MeshId, kind: &str, payload: serde_json::Value) -> AuditEvent {
 }
 
 async fn waiting_ids(store: &Store, mesh: &MeshId, member: usize) -> Vec<String> {
-    let waiting = store.pending(mesh, &member_id(mesh, member), Priority::Next, 0, 10_000).await.unwrap();
+    let waiting = store
+        .pending(mesh, &member_id(mesh, member), Priority::Next, 0, 10_000)
+        .await
+        .unwrap();
     waiting.iter().map(|message| message.id.0.clone()).collect()
 }
 
@@ -192,15 +207,26 @@ pub async fn repeated_sends_store_nothing(db: &Db) {
     let mesh = add_mesh(&store, 4).await;
     let mut new = message(&mesh, 0, &[1, 2, 3], "m1");
     new.recipients[2].refused = Some("no dm grant".into());
-    let first = store.insert_message(new.clone(), Some(event(&mesh, "message_sent", json!({})))).await.unwrap();
+    let first = store
+        .insert_message(new.clone(), Some(event(&mesh, "message_sent", json!({}))))
+        .await
+        .unwrap();
     assert_eq!((first.duplicate, first.recipients, first.refused), (false, 2, 1));
     // Later, with another id and recipient, and twice at once.
     let again = edit(message(&mesh, 0, &[1], "m1"), |row| row.id = MessageId("m2".into()));
     let audit = || Some(event(&mesh, "message_sent", json!({})));
-    let (second, third) =
-        tokio::join!(store.insert_message(again.clone(), audit()), store.insert_message(again, audit()));
+    let (second, third) = tokio::join!(
+        store.insert_message(again.clone(), audit()),
+        store.insert_message(again, audit())
+    );
     for repeated in [second.unwrap(), third.unwrap()] {
-        assert_eq!(repeated, MessageOutcome { duplicate: true, ..first.clone() });
+        assert_eq!(
+            repeated,
+            MessageOutcome {
+                duplicate: true,
+                ..first.clone()
+            }
+        );
     }
     assert_eq!(waiting_ids(&store, &mesh, 1).await, ["m1"]);
     assert_eq!(waiting_ids(&store, &mesh, 3).await, [""; 0]);
@@ -210,33 +236,100 @@ pub async fn repeated_sends_store_nothing(db: &Db) {
         let new = edit(message(&mesh, 0, &[2], id), |row| row.client_id = None);
         assert!(!store.insert_message(new, None).await.unwrap().duplicate);
     }
-    let (_, recipients) = store.message_status(&mesh, &MessageId("m1".into())).await.unwrap().unwrap();
+    let (_, recipients) = store
+        .message_status(&mesh, &MessageId("m1".into()))
+        .await
+        .unwrap()
+        .unwrap();
     let refused = &recipients[2].delivery;
-    assert_eq!((refused.stage, refused.reason.as_deref()), (DeliveryStage::Refused, Some("no dm grant")));
+    assert_eq!(
+        (refused.stage, refused.reason.as_deref()),
+        (DeliveryStage::Refused, Some("no dm grant"))
+    );
     assert_eq!(refused.ended_at, Some(at(1_000)));
-    assert_eq!((recipients[0].name.as_str(), &recipients[0].pubkey), ("member 1", &key(1)));
+    assert_eq!(
+        (recipients[0].name.as_str(), &recipients[0].pubkey),
+        ("member 1", &key(1))
+    );
 }
 
 pub async fn an_id_belongs_to_one_sender(db: &Db) {
     let store = db.open().await;
     let mesh = add_mesh(&store, 3).await;
     store.insert_message(message(&mesh, 0, &[1], "m1"), None).await.unwrap();
-    let error = store.insert_message(message(&mesh, 1, &[2], "m1"), None).await.unwrap_err();
+    let error = store
+        .insert_message(message(&mesh, 1, &[2], "m1"), None)
+        .await
+        .unwrap_err();
     assert!(matches!(error, StoreError::Conflict(_)), "{error:?}");
     assert_eq!(waiting_ids(&store, &mesh, 2).await, [""; 0]);
     // Another mesh is another world.
     let other = add_mesh(&store, 3).await;
-    assert!(!store.insert_message(message(&other, 1, &[2], "m1"), None).await.unwrap().duplicate);
+    assert!(
+        !store
+            .insert_message(message(&other, 1, &[2], "m1"), None)
+            .await
+            .unwrap()
+            .duplicate
+    );
+}
+
+pub async fn one_key_in_two_forms_is_one_key(db: &Db) {
+    let store = db.open().await;
+    let mesh = add_mesh(&store, 2).await;
+    // Protocol 2 sends its id as the key; for protocol 1 the broker makes the id.
+    let old = |id: &str, key: &str| edit(message(&mesh, 0, &[1], key), |row| row.id = MessageId(id.into()));
+    let new = |key: &str| message(&mesh, 0, &[1], key);
+    let id = |outcome: Result<MessageOutcome, StoreError>| {
+        let outcome = outcome.unwrap();
+        (outcome.message_id.0, outcome.duplicate)
+    };
+    let told = |id: &str, duplicate: bool| (id.to_owned(), duplicate);
+    assert_eq!(id(store.insert_message(new("a"), None).await), told("a", false));
+    assert_eq!(id(store.insert_message(old("x1", "a"), None).await), told("a", true));
+    assert_eq!(id(store.insert_message(old("x2", "b"), None).await), told("x2", false));
+    assert_eq!(id(store.insert_message(new("b"), None).await), told("x2", true));
+    assert_eq!(id(store.insert_message(old("x3", "b"), None).await), told("x2", true));
+    // Known after a restart, too.
+    store.close().await;
+    let store = db.open().await;
+    assert_eq!(id(store.insert_message(new("b"), None).await), told("x2", true));
+    // All in one transaction.
+    let release = hold(&store);
+    let (first, second, third, fourth, ()) = tokio::join!(
+        store.insert_message(old("x4", "c"), None),
+        store.insert_message(new("c"), None),
+        store.insert_message(old("x5", "c"), None),
+        store.insert_message(new("d"), None),
+        async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            release.send(()).unwrap();
+        }
+    );
+    assert_eq!(id(first), told("x4", false));
+    assert_eq!((id(second), id(third)), (told("x4", true), told("x4", true)));
+    assert_eq!(id(fourth), told("d", false));
+    // An id that is taken is a conflict where it is not the key.
+    let error = store.insert_message(old("a", "e"), None).await.unwrap_err();
+    assert!(matches!(error, StoreError::Conflict(_)), "{error:?}");
+    assert_eq!(waiting_ids(&store, &mesh, 1).await, ["a", "x2", "x4", "d"]);
 }
 
 pub async fn every_column_comes_back(db: &Db) {
     let store = db.open().await;
     let mesh = add_mesh(&store, 2).await;
     let new = edit(message(&mesh, 0, &[1], "m1"), |row| {
+        row.client_id = Some("own".into());
         row.sender_session_pubkey = Some(key(77));
-        row.target = Target { kind: TargetKind::Group, spec: "@ops \"' ; $1 \u{1F980}".into() };
+        row.target = Target {
+            kind: TargetKind::Group,
+            spec: "@ops \"' ; $1 \u{1F980}".into(),
+        };
         row.priority = Priority::Low;
-        row.meta = Some(SealedMeta { nonce: Base64("n".into()), ciphertext: Base64("c".into()) });
+        row.meta = Some(SealedMeta {
+            nonce: Base64("n".into()),
+            ciphertext: Base64("c".into()),
+        });
         row.sealed = Some(GroupSeal {
             scheme: "epoch/1".into(),
             generation: 1,
@@ -251,12 +344,31 @@ pub async fn every_column_comes_back(db: &Db) {
         row.session_hint = Some(key(78));
     });
     let outcome = store.insert_message(new.clone(), None).await.unwrap();
-    let pending = store.pending(&mesh, &member_id(&mesh, 1), Priority::Low, 0, 10).await.unwrap();
+    let pending = store
+        .pending(&mesh, &member_id(&mesh, 1), Priority::Low, 0, 10)
+        .await
+        .unwrap();
     assert_eq!(pending.len(), 1);
-    assert_eq!(pending[0], StoredMessage { seq: outcome.seq, row: new.message });
-    let waiting = store.waiting_counts(&mesh, &member_id(&mesh, 1), at(2_000)).await.unwrap();
+    assert_eq!(
+        pending[0],
+        StoredMessage {
+            seq: outcome.seq,
+            row: new.message
+        }
+    );
+    let waiting = store
+        .waiting_counts(&mesh, &member_id(&mesh, 1), at(2_000))
+        .await
+        .unwrap();
     assert_eq!((waiting.now, waiting.next, waiting.low), (0, 0, 1));
-    assert_eq!(store.waiting_counts(&mesh, &member_id(&mesh, 1), at(100_000)).await.unwrap().total(), 0);
+    assert_eq!(
+        store
+            .waiting_counts(&mesh, &member_id(&mesh, 1), at(100_000))
+            .await
+            .unwrap()
+            .total(),
+        0
+    );
     assert_eq!(store.queue_depth().await.unwrap().low, 1);
 }
 
@@ -270,7 +382,13 @@ pub async fn messages_stay_in_order(db: &Db) {
                 let mut seqs = Vec::new();
                 for number in 0..40 {
                     let id = format!("{sender}-{number:03}");
-                    seqs.push(store.insert_message(message(&mesh, sender, &[0], &id), None).await.unwrap().seq);
+                    seqs.push(
+                        store
+                            .insert_message(message(&mesh, sender, &[0], &id), None)
+                            .await
+                            .unwrap()
+                            .seq,
+                    );
                 }
                 assert!(seqs.is_sorted());
                 seqs
@@ -294,7 +412,10 @@ pub async fn messages_stay_in_order(db: &Db) {
     let mut paged = Vec::new();
     let mut after = 0;
     loop {
-        let page = store.pending(&mesh, &member_id(&mesh, 0), Priority::Next, after, 37).await.unwrap();
+        let page = store
+            .pending(&mesh, &member_id(&mesh, 0), Priority::Next, after, 37)
+            .await
+            .unwrap();
         let Some(last) = page.last() else { break };
         after = last.seq;
         paged.extend(page.iter().map(|message| message.id.0.clone()));
@@ -308,7 +429,13 @@ pub async fn completions_come_in_submit_order(db: &Db) {
     let order = Arc::new(Mutex::new(Vec::new()));
     for number in 0..500 {
         let kind = if number % 5 == 3 {
-            WriteKind::Stages(vec![step(&mesh, &format!("{}", number - 1), 1, DeliveryStage::Delivered, 5)])
+            WriteKind::Stages(vec![step(
+                &mesh,
+                &format!("{}", number - 1),
+                1,
+                DeliveryStage::Delivered,
+                5,
+            )])
         } else {
             WriteKind::Message(message(&mesh, 0, &[1], &format!("{number}")))
         };
@@ -325,7 +452,10 @@ pub async fn completions_come_in_submit_order(db: &Db) {
     }
     store.close().await;
     let order = order.lock().unwrap();
-    assert_eq!(order.iter().map(|(number, _)| *number).collect::<Vec<_>>(), (0..500).collect::<Vec<_>>());
+    assert_eq!(
+        order.iter().map(|(number, _)| *number).collect::<Vec<_>>(),
+        (0..500).collect::<Vec<_>>()
+    );
     assert!(order.iter().filter_map(|(_, seq)| *seq).is_sorted());
 }
 
@@ -334,20 +464,33 @@ pub async fn stages_only_advance(db: &Db) {
     let store = db.open().await;
     let mesh = add_mesh(&store, 3).await;
     for id in ["m1", "m2"] {
-        store.insert_message(message(&mesh, 0, &[1, 2], id), None).await.unwrap();
+        store
+            .insert_message(message(&mesh, 0, &[1, 2], id), None)
+            .await
+            .unwrap();
     }
     let change = |steps: Vec<StageChange>| {
         let store = store.clone();
         async move {
             let outcomes = store.change_stages(steps).await.unwrap();
-            outcomes.into_iter().map(|outcome| (outcome.changed, outcome.sender.is_some())).collect::<Vec<_>>()
+            outcomes
+                .into_iter()
+                .map(|outcome| (outcome.changed, outcome.sender.is_some()))
+                .collect::<Vec<_>>()
         }
     };
     let status = |id: &'static str, member: usize| {
         let (store, mesh) = (store.clone(), mesh.clone());
         async move {
-            let (_, rows) = store.message_status(&mesh, &MessageId(id.into())).await.unwrap().unwrap();
-            rows.into_iter().find(|row| row.delivery.recipient == member_id(&mesh, member)).unwrap().delivery
+            let (_, rows) = store
+                .message_status(&mesh, &MessageId(id.into()))
+                .await
+                .unwrap()
+                .unwrap();
+            rows.into_iter()
+                .find(|row| row.delivery.recipient == member_id(&mesh, member))
+                .unwrap()
+                .delivery
         }
     };
     // Surfacing fills what was skipped; going back, and again, is nothing new.
@@ -364,9 +507,15 @@ pub async fn stages_only_advance(db: &Db) {
         step(&mesh, "m1", 0, Delivered, 11),
     ];
     let none = (false, true);
-    assert_eq!(change(again).await, [none, none, none, none, none, (false, false), (false, false)]);
+    assert_eq!(
+        change(again).await,
+        [none, none, none, none, none, (false, false), (false, false)]
+    );
     let row = status("m1", 1).await;
-    assert_eq!((row.stage, row.delivered_at, row.surfaced_at, row.read_at), (Surfaced, Some(at(10)), Some(at(10)), None));
+    assert_eq!(
+        (row.stage, row.delivered_at, row.surfaced_at, row.read_at),
+        (Surfaced, Some(at(10)), Some(at(10)), None)
+    );
     assert_eq!((row.adapter.as_deref(), row.ended_at), (Some("channel"), None));
     // Several steps of one delivery in one go, mixed with others.
     let steps = vec![
@@ -380,7 +529,10 @@ pub async fn stages_only_advance(db: &Db) {
     let yes = (true, true);
     assert_eq!(change(steps).await, [yes, yes, yes, none, yes, yes]);
     let row = status("m2", 1).await;
-    assert_eq!((row.delivered_at, row.surfaced_at, row.read_at), (Some(at(20)), Some(at(22)), Some(at(24))));
+    assert_eq!(
+        (row.delivered_at, row.surfaced_at, row.read_at),
+        (Some(at(20)), Some(at(22)), Some(at(24)))
+    );
     assert_eq!(row.ended_at, Some(at(24)));
     assert_eq!(status("m1", 1).await.adapter.as_deref(), Some("channel"));
     // An end without success is an end.
@@ -388,7 +540,10 @@ pub async fn stages_only_advance(db: &Db) {
     expired.reason = Some("too late".into());
     assert_eq!(change(vec![expired, step(&mesh, "m1", 2, Read, 31)]).await, [yes, none]);
     let row = status("m1", 2).await;
-    assert_eq!((row.stage, row.read_at, row.reason.as_deref()), (Expired, None, Some("too late")));
+    assert_eq!(
+        (row.stage, row.read_at, row.reason.as_deref()),
+        (Expired, None, Some("too late"))
+    );
     assert_eq!(waiting_ids(&store, &mesh, 2).await, [""; 0]);
 }
 
@@ -401,7 +556,10 @@ fn hold(store: &Store) -> tokio::sync::oneshot::Sender<()> {
             Ok(Recorded::silently(Box::new(()) as AnyValue))
         })
     });
-    store.committer().submit(Write::new(WriteKind::Custom(custom)), Box::new(|_| {})).unwrap();
+    store
+        .committer()
+        .submit(Write::new(WriteKind::Custom(custom)), Box::new(|_| {}))
+        .unwrap();
     release
 }
 
@@ -411,8 +569,15 @@ pub async fn a_guilty_write_fails_alone(db: &Db) {
     let on_commit: CommitObserver = Arc::new(move |stats: &CommitStats| {
         seen.fetch_max(stats.writes, Ordering::Relaxed);
     });
-    let store =
-        Store::open_with(&db.url, StoreOptions { on_commit: Some(on_commit), ..StoreOptions::default() }).await.unwrap();
+    let store = Store::open_with(
+        &db.url,
+        StoreOptions {
+            on_commit: Some(on_commit),
+            ..StoreOptions::default()
+        },
+    )
+    .await
+    .unwrap();
     let mesh = add_mesh(&store, 3).await;
     let release = hold(&store);
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -426,15 +591,19 @@ pub async fn a_guilty_write_fails_alone(db: &Db) {
             audit: vec![event(&mesh, "message_sent", json!({ "id": id }))],
         };
         let (store, failing) = (store.clone(), number == 7);
-        writes.push(tokio::spawn(async move { (failing, store.committer().write(write).await) }));
+        writes.push(tokio::spawn(
+            async move { (failing, store.committer().write(write).await) },
+        ));
         tokio::task::yield_now().await;
     }
     let failing = store.transaction(None, |connection| {
         Box::pin(async move {
-            sqlx::query("INSERT INTO state (mesh_id, key, value, version, updated_by_member, updated_by_name, updated_at) \
-                         VALUES ('nowhere', 'k', '1', 1, 'm', 'n', 1)")
-                .execute(connection)
-                .await?;
+            sqlx::query(
+                "INSERT INTO state (mesh_id, key, value, version, updated_by_member, updated_by_name, updated_at) \
+                         VALUES ('nowhere', 'k', '1', 1, 'm', 'n', 1)",
+            )
+            .execute(connection)
+            .await?;
             Ok(Recorded::silently(()))
         })
     });
@@ -456,9 +625,21 @@ pub async fn a_guilty_write_fails_alone(db: &Db) {
     let ids: HashSet<_> = waiting_ids(&store, &mesh, 1).await.into_iter().collect();
     assert_eq!(ids.len(), 20);
     assert!(!ids.contains("07"));
-    assert!(store.message_status(&mesh, &MessageId("07".into())).await.unwrap().is_none());
+    assert!(
+        store
+            .message_status(&mesh, &MessageId("07".into()))
+            .await
+            .unwrap()
+            .is_none()
+    );
     assert_eq!(store.audit_query(&mesh, 100, 0, None).await.unwrap().total, 19);
-    assert_eq!(store.audit_verify(&mesh).await.unwrap(), AuditVerdict { checked: 19, broken_at: None });
+    assert_eq!(
+        store.audit_verify(&mesh).await.unwrap(),
+        AuditVerdict {
+            checked: 19,
+            broken_at: None
+        }
+    );
 }
 
 pub async fn a_panicking_write_fails_alone(db: &Db) {
@@ -467,21 +648,32 @@ pub async fn a_panicking_write_fails_alone(db: &Db) {
     let panicking = store.transaction::<(), _>(None, |_| Box::pin(async { panic!("on purpose") }));
     assert!(panicking.await.is_err());
     let write = Write::new(WriteKind::Message(message(&mesh, 0, &[1], "m1")));
-    store.committer().submit(write, Box::new(|_| panic!("on purpose"))).unwrap();
+    store
+        .committer()
+        .submit(write, Box::new(|_| panic!("on purpose")))
+        .unwrap();
     store.insert_message(message(&mesh, 0, &[1], "m2"), None).await.unwrap();
     assert_eq!(waiting_ids(&store, &mesh, 1).await, ["m1", "m2"]);
     assert_eq!(store.committer().waiting(), 0);
 }
 
 pub async fn a_full_queue_says_so(db: &Db) {
-    let options = StoreOptions { queue_writes: 4, queue_bytes: 10_000, ..StoreOptions::default() };
+    let options = StoreOptions {
+        queue_writes: 4,
+        queue_bytes: 10_000,
+        ..StoreOptions::default()
+    };
     let store = Store::open_with(&db.url, options).await.unwrap();
     let mesh = add_mesh(&store, 2).await;
     let release = hold(&store);
     tokio::time::sleep(Duration::from_millis(50)).await;
     let submit = |id: &str, bytes: usize| {
-        let new = edit(message(&mesh, 0, &[1], id), |row| row.ciphertext = Base64("x".repeat(bytes)));
-        store.committer().submit(Write::new(WriteKind::Message(new)), Box::new(|_| {}))
+        let new = edit(message(&mesh, 0, &[1], id), |row| {
+            row.ciphertext = Base64("x".repeat(bytes))
+        });
+        store
+            .committer()
+            .submit(Write::new(WriteKind::Message(new)), Box::new(|_| {}))
     };
     let error = submit("large", 20_000).unwrap_err();
     assert!(matches!(error, StoreError::QueueFull) && error.is_retryable());
@@ -515,7 +707,10 @@ fn invite(mesh: &MeshId, id: &str, max_uses: u64) -> NewInvite {
         used_count: 0,
         expires_at: at(50_000),
         invite_key: Some(key(900)),
-        preset: InvitePreset { role_tag: Some("ops".into()), ..InvitePreset::default() },
+        preset: InvitePreset {
+            role_tag: Some("ops".into()),
+            ..InvitePreset::default()
+        },
         created_by: member_id(mesh, 0),
         created_at: at(1),
         revoked_at: None,
@@ -530,7 +725,11 @@ pub async fn an_invite_is_used_as_often_as_it_may(db: &Db) {
         .map(|number| {
             let (store, member) = (store.clone(), new_member(&mesh, number));
             let audit = event(&mesh, "member_joined", json!({ "number": number }));
-            tokio::spawn(async move { store.use_invite_and_insert_member("one", member, at(10), Some(audit)).await })
+            tokio::spawn(async move {
+                store
+                    .use_invite_and_insert_member("one", member, at(10), Some(audit))
+                    .await
+            })
         })
         .collect();
     let mut used = 0;
@@ -556,14 +755,27 @@ pub async fn joining_twice_uses_no_invite(db: &Db) {
     }
     let error = store.insert_invite(invite(&other, "a", 1), None).await.unwrap_err();
     assert!(matches!(error, StoreError::Conflict(_)));
-    assert_eq!(store.invite_by_token_hash("hash-a").await.unwrap().unwrap(), invite(&mesh, "a", 5));
+    assert_eq!(
+        store.invite_by_token_hash("hash-a").await.unwrap().unwrap(),
+        invite(&mesh, "a", 5)
+    );
     let join = |invite: &'static str, member: NewMember, now: i64| {
         let store = store.clone();
-        async move { store.use_invite_and_insert_member(invite, member, at(now), None).await.unwrap() }
+        async move {
+            store
+                .use_invite_and_insert_member(invite, member, at(now), None)
+                .await
+                .unwrap()
+        }
     };
     assert_eq!(join("a", new_member(&mesh, 1), 10).await, InviteUse::Used);
-    let again = NewMember { id: MemberId("other".into()), ..new_member(&mesh, 1) };
-    let InviteUse::AlreadyMember(known) = join("a", again, 10).await else { panic!() };
+    let again = NewMember {
+        id: MemberId("other".into()),
+        ..new_member(&mesh, 1)
+    };
+    let InviteUse::AlreadyMember(known) = join("a", again, 10).await else {
+        panic!()
+    };
     assert_eq!(known.id, member_id(&mesh, 1));
     assert_eq!(store.invite_by_code("code-a").await.unwrap().unwrap().used_count, 1);
     assert_eq!(join("a", new_member(&mesh, 2), 50_000).await, InviteUse::Expired);
@@ -572,7 +784,13 @@ pub async fn joining_twice_uses_no_invite(db: &Db) {
     assert!(!store.revoke_invite(&other, "c", at(3), None).await.unwrap());
     assert_eq!(join("b", new_member(&mesh, 2), 10).await, InviteUse::Revoked);
     assert_eq!(join("c", new_member(&other, 2), 10).await, InviteUse::NoSuchInvite);
-    let usable: Vec<_> = store.invites(&mesh, at(10)).await.unwrap().into_iter().map(|row| row.id).collect();
+    let usable: Vec<_> = store
+        .invites(&mesh, at(10))
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|row| row.id)
+        .collect();
     assert_eq!(usable, ["a", "c"]);
 }
 
@@ -583,8 +801,15 @@ pub async fn the_audit_chain_holds_and_shows_changes(db: &Db) {
         .map(|number| {
             let (store, mesh) = (store.clone(), meshes[number % 2].clone());
             tokio::spawn(async move {
-                let audit = event(&mesh, "message_sent", json!({ "z": number, "a": { "y": 1.5, "b": [null, "ü"] } }));
-                store.insert_message(message(&mesh, 0, &[1], &format!("{number}")), Some(audit)).await.unwrap();
+                let audit = event(
+                    &mesh,
+                    "message_sent",
+                    json!({ "z": number, "a": { "y": 1.5, "b": [null, "ü"] } }),
+                );
+                store
+                    .insert_message(message(&mesh, 0, &[1], &format!("{number}")), Some(audit))
+                    .await
+                    .unwrap();
             })
         })
         .collect();
@@ -594,8 +819,14 @@ pub async fn the_audit_chain_holds_and_shows_changes(db: &Db) {
     let mut system = event(&meshes[0], "started", json!({}));
     system.actor_member_id = None;
     system.actor_name = None;
-    store.transaction(Some(system), |_| Box::pin(async { Ok(Recorded::audited(())) })).await.unwrap();
-    let whole = |checked| AuditVerdict { checked, broken_at: None };
+    store
+        .transaction(Some(system), |_| Box::pin(async { Ok(Recorded::audited(())) }))
+        .await
+        .unwrap();
+    let whole = |checked| AuditVerdict {
+        checked,
+        broken_at: None,
+    };
     assert_eq!(store.audit_verify(&meshes[0]).await.unwrap(), whole(101));
     assert_eq!(store.audit_verify(&meshes[1]).await.unwrap(), whole(100));
     let page = store.audit_query(&meshes[0], 3, 1, Some("message_sent")).await.unwrap();
@@ -606,11 +837,22 @@ pub async fn the_audit_chain_holds_and_shows_changes(db: &Db) {
     store.close().await;
     let store = db.open().await;
     let audit = event(&meshes[1], "message_sent", json!({}));
-    store.insert_message(message(&meshes[1], 0, &[1], "more"), Some(audit)).await.unwrap();
+    store
+        .insert_message(message(&meshes[1], 0, &[1], "more"), Some(audit))
+        .await
+        .unwrap();
     assert_eq!(store.audit_verify(&meshes[1]).await.unwrap(), whole(101));
-    db.raw(&format!("UPDATE audit_log SET payload = '{{}}' WHERE mesh_id = '{}' AND id = 50", meshes[0])).await;
+    db.raw(&format!(
+        "UPDATE audit_log SET payload = '{{}}' WHERE mesh_id = '{}' AND id = 50",
+        meshes[0]
+    ))
+    .await;
     assert_eq!(store.audit_verify(&meshes[0]).await.unwrap().broken_at, Some(50));
-    db.raw(&format!("DELETE FROM audit_log WHERE mesh_id = '{}' AND id = 7", meshes[1])).await;
+    db.raw(&format!(
+        "DELETE FROM audit_log WHERE mesh_id = '{}' AND id = 7",
+        meshes[1]
+    ))
+    .await;
     assert_eq!(store.audit_verify(&meshes[1]).await.unwrap().broken_at, Some(8));
 }
 
@@ -625,12 +867,22 @@ pub async fn audit_is_undone_with_its_write(db: &Db) {
     });
     assert!(matches!(failing.await, Err(StoreError::NotFound("thing"))));
     assert_eq!(store.member_count(&mesh).await.unwrap(), 2);
-    assert!(!store.delete_state(&mesh, "none", Some(event(&mesh, "state_deleted", json!({})))).await.unwrap());
+    assert!(
+        !store
+            .delete_state(&mesh, "none", Some(event(&mesh, "state_deleted", json!({}))))
+            .await
+            .unwrap()
+    );
     assert_eq!(store.audit_query(&mesh, 10, 0, None).await.unwrap().total, 0);
 }
 
 fn head(index: u64, hash: &str) -> EpochHead {
-    EpochHead { generation: 0, index, epoch: index, hash: HexHash(hash.into()) }
+    EpochHead {
+        generation: 0,
+        index,
+        epoch: index,
+        hash: HexHash(hash.into()),
+    }
 }
 
 fn append(expected: Option<EpochHead>, index: u64, hash: &str) -> AppendGroup {
@@ -644,7 +896,12 @@ fn append(expected: Option<EpochHead>, index: u64, hash: &str) -> AppendGroup {
             author: key(0),
             body: json!({ "hash": hash }),
         }],
-        seals: vec![SealRecord { generation: 0, epoch: index, to: key(1), seal: json!({ "of": hash }) }],
+        seals: vec![SealRecord {
+            generation: 0,
+            epoch: index,
+            to: key(1),
+            seal: json!({ "of": hash }),
+        }],
         new_head: head(index, hash),
         new_state: format!("state {hash}"),
     }
@@ -679,13 +936,23 @@ pub async fn the_group_log_has_one_end(db: &Db) {
     assert_eq!(row.state, format!("state {}", row.head.hash));
     let entries = store.group_entries(&mesh, 0, 1, 3).await.unwrap();
     assert_eq!(entries.iter().map(|entry| entry.index).collect::<Vec<_>>(), [1, 2, 3]);
-    let seals = store.group_seals(&mesh, &[key(9), key(1)], SealFilter::All).await.unwrap();
+    let seals = store
+        .group_seals(&mesh, &[key(9), key(1)], SealFilter::All)
+        .await
+        .unwrap();
     assert_eq!(seals.iter().map(|seal| seal.epoch).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
     assert_eq!(seals[4].seal, json!({ "of": row.head.hash }));
-    let filter = SealFilter::Epochs { generation: 0, from: 2, to: 3 };
+    let filter = SealFilter::Epochs {
+        generation: 0,
+        from: 2,
+        to: 3,
+    };
     assert_eq!(store.group_seals(&mesh, &[key(1)], filter).await.unwrap().len(), 2);
     // A place that is taken is not overwritten, whatever the head says.
-    let error = store.append_group(&mesh, append(expected, 2, "again"), None).await.unwrap_err();
+    let error = store
+        .append_group(&mesh, append(expected, 2, "again"), None)
+        .await
+        .unwrap_err();
     assert!(matches!(error, StoreError::Conflict(_)), "{error:?}");
     assert_eq!(store.group_head(&mesh).await.unwrap().unwrap(), row);
 }
@@ -695,17 +962,35 @@ pub async fn group_leftovers_are_kept(db: &Db) {
     let mesh = add_mesh(&store, 1).await;
     let other = add_mesh(&store, 1).await;
     for number in 0..5 {
-        store.put_grant(&mesh, &key(1), &json!(number), at(number), 3).await.unwrap();
+        store
+            .put_grant(&mesh, &key(1), &json!(number), at(number), 3)
+            .await
+            .unwrap();
     }
     assert!(store.take_grants(&other, &key(1)).await.unwrap().is_empty());
     let grants = store.take_grants(&mesh, &key(1)).await.unwrap();
-    assert_eq!(grants.iter().map(|grant| grant.grant.clone()).collect::<Vec<_>>(), [json!(2), json!(3), json!(4)]);
+    assert_eq!(
+        grants.iter().map(|grant| grant.grant.clone()).collect::<Vec<_>>(),
+        [json!(2), json!(3), json!(4)]
+    );
     assert!(store.take_grants(&mesh, &key(1)).await.unwrap().is_empty());
-    store.put_key_request(&mesh, &key(1), &json!({ "n": 1 }), at(1)).await.unwrap();
-    store.put_key_request(&mesh, &key(1), &json!({ "n": 2 }), at(2)).await.unwrap();
-    store.put_key_request(&mesh, &key(2), &json!({ "n": 3 }), at(1)).await.unwrap();
+    store
+        .put_key_request(&mesh, &key(1), &json!({ "n": 1 }), at(1))
+        .await
+        .unwrap();
+    store
+        .put_key_request(&mesh, &key(1), &json!({ "n": 2 }), at(2))
+        .await
+        .unwrap();
+    store
+        .put_key_request(&mesh, &key(2), &json!({ "n": 3 }), at(1))
+        .await
+        .unwrap();
     let requests = store.key_requests(&mesh).await.unwrap();
-    assert_eq!(requests.iter().map(|row| row.request["n"].clone()).collect::<Vec<_>>(), [json!(3), json!(2)]);
+    assert_eq!(
+        requests.iter().map(|row| row.request["n"].clone()).collect::<Vec<_>>(),
+        [json!(3), json!(2)]
+    );
     assert!(!store.delete_key_request(&other, &key(1)).await.unwrap());
     assert!(store.delete_key_request(&mesh, &key(1)).await.unwrap());
     assert!(!store.delete_key_request(&mesh, &key(1)).await.unwrap());
@@ -719,10 +1004,18 @@ pub async fn group_leftovers_are_kept(db: &Db) {
         store.set_group_cursor(&mesh, cursor.clone()).await.unwrap();
         assert_eq!(store.group_cursors(&mesh).await.unwrap(), [cursor]);
     }
-    let seal = |text: &str| SealRecord { generation: 0, epoch: 1, to: key(1), seal: json!(text) };
+    let seal = |text: &str| SealRecord {
+        generation: 0,
+        epoch: 1,
+        to: key(1),
+        seal: json!(text),
+    };
     store.put_seals(&mesh, vec![seal("first")]).await.unwrap();
     store.put_seals(&mesh, vec![seal("second")]).await.unwrap();
-    assert_eq!(store.group_seals(&mesh, &[key(1)], SealFilter::All).await.unwrap(), [seal("first")]);
+    assert_eq!(
+        store.group_seals(&mesh, &[key(1)], SealFilter::All).await.unwrap(),
+        [seal("first")]
+    );
 }
 
 pub async fn data_survives_a_restart(db: &Db) {
@@ -732,15 +1025,33 @@ pub async fn data_survives_a_restart(db: &Db) {
     // What was submitted before is written before the store is closed.
     let late = store.clone();
     let write = Write::new(WriteKind::Message(message(&mesh, 0, &[1], "m2")));
-    late.committer().submit(write, Box::new(|outcome| assert!(outcome.is_ok()))).unwrap();
+    late.committer()
+        .submit(write, Box::new(|outcome| assert!(outcome.is_ok())))
+        .unwrap();
     store.close().await;
-    assert!(matches!(store.insert_message(message(&mesh, 0, &[1], "m3"), None).await, Err(StoreError::Closed)));
+    assert!(matches!(
+        store.insert_message(message(&mesh, 0, &[1], "m3"), None).await,
+        Err(StoreError::Closed)
+    ));
     assert!(matches!(store.mesh(&mesh).await, Err(StoreError::Closed)));
     store.close().await;
     let store = db.open().await;
     assert_eq!(waiting_ids(&store, &mesh, 1).await, ["m1", "m2"]);
-    assert_eq!(store.insert_message(message(&mesh, 0, &[1], "m3"), None).await.unwrap().seq, 3);
-    assert!(store.insert_message(message(&mesh, 0, &[1], "m1"), None).await.unwrap().duplicate);
+    assert_eq!(
+        store
+            .insert_message(message(&mesh, 0, &[1], "m3"), None)
+            .await
+            .unwrap()
+            .seq,
+        3
+    );
+    assert!(
+        store
+            .insert_message(message(&mesh, 0, &[1], "m1"), None)
+            .await
+            .unwrap()
+            .duplicate
+    );
 }
 
 pub async fn a_second_broker_is_refused(db: &Db) {
@@ -762,16 +1073,32 @@ pub async fn due_messages_expire_and_old_ones_go(db: &Db) {
         let new = edit(message(&mesh, 0, &[1, 2], id), |row| row.expires_at = at(expires));
         store.insert_message(new, None).await.unwrap();
     }
-    store.change_stages(vec![step(&mesh, "early", 2, DeliveryStage::Delivered, 1)]).await.unwrap();
+    store
+        .change_stages(vec![step(&mesh, "early", 2, DeliveryStage::Delivered, 1)])
+        .await
+        .unwrap();
     let first = store.expire_due(at(20), 1).await.unwrap();
     assert_eq!(first.len(), 1);
-    assert_eq!((first[0].message_id.as_str(), &first[0].recipient), ("early", &member_id(&mesh, 1)));
+    assert_eq!(
+        (first[0].message_id.as_str(), &first[0].recipient),
+        ("early", &member_id(&mesh, 1))
+    );
     assert_eq!((&first[0].sender, first[0].seq), (&member_id(&mesh, 0), 2));
     let next = store.expire_due(at(20), 100).await.unwrap();
-    assert_eq!(next.iter().map(|ended| ended.message_id.as_str()).collect::<Vec<_>>(), ["middle", "middle"]);
+    assert_eq!(
+        next.iter().map(|ended| ended.message_id.as_str()).collect::<Vec<_>>(),
+        ["middle", "middle"]
+    );
     assert!(store.expire_due(at(20), 100).await.unwrap().is_empty());
-    let (_, rows) = store.message_status(&mesh, &MessageId("middle".into())).await.unwrap().unwrap();
-    assert!(rows.iter().all(|row| row.delivery.stage == DeliveryStage::Expired && row.delivery.ended_at == Some(at(20))));
+    let (_, rows) = store
+        .message_status(&mesh, &MessageId("middle".into()))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        rows.iter()
+            .all(|row| row.delivery.stage == DeliveryStage::Expired && row.delivery.ended_at == Some(at(20)))
+    );
     // All were accepted at 1000. "late" and "long" still wait.
     assert_eq!(store.purge(at(1_000), 100).await.unwrap(), 0);
     assert_eq!(store.purge(at(1_001), 1).await.unwrap(), 1);
@@ -779,7 +1106,13 @@ pub async fn due_messages_expire_and_old_ones_go(db: &Db) {
     assert_eq!(store.purge(at(1_001), 100).await.unwrap(), 0);
     assert_eq!(waiting_ids(&store, &mesh, 1).await, ["late", "long"]);
     for gone in ["early", "middle"] {
-        assert!(store.message_status(&mesh, &MessageId(gone.into())).await.unwrap().is_none());
+        assert!(
+            store
+                .message_status(&mesh, &MessageId(gone.into()))
+                .await
+                .unwrap()
+                .is_none()
+        );
     }
     let rows = db.raw("SELECT message_id FROM delivery").await;
     assert_eq!(rows.len(), 4);
@@ -811,11 +1144,22 @@ pub async fn history_does_not_slow_the_queue(db: &Db) {
     store.close().await;
     let store = db.open().await;
     for id in ["a", "b", "c"] {
-        assert!(store.insert_message(message(&mesh, 0, &[1], id), None).await.unwrap().seq > 100_000);
+        assert!(
+            store
+                .insert_message(message(&mesh, 0, &[1], id), None)
+                .await
+                .unwrap()
+                .seq
+                > 100_000
+        );
     }
     assert_eq!(waiting_ids(&store, &mesh, 1).await, ["a", "b", "c"]);
     db.raw("ANALYZE").await;
-    let explain = if db.url.starts_with("sqlite:") { "EXPLAIN QUERY PLAN" } else { "EXPLAIN" };
+    let explain = if db.url.starts_with("sqlite:") {
+        "EXPLAIN QUERY PLAN"
+    } else {
+        "EXPLAIN"
+    };
     let pending = PENDING_SQL
         .replace("$1", &format!("'{mesh}'"))
         .replace("$2", &format!("'{mesh}-1'"))
@@ -825,12 +1169,19 @@ pub async fn history_does_not_slow_the_queue(db: &Db) {
     let due = "SELECT message_id FROM delivery WHERE stage = 0 AND expires_at <= 5 ORDER BY expires_at LIMIT 10";
     for (sql, index) in [(pending.as_str(), "delivery_pending"), (due, "delivery_expiry")] {
         let mut connection = sqlx::AnyConnection::connect(&db.raw_url).await.unwrap();
-        let rows =
-            sqlx::query(AssertSqlSafe(format!("{explain} {sql}"))).fetch_all(&mut connection).await.unwrap();
+        let rows = sqlx::query(AssertSqlSafe(format!("{explain} {sql}")))
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
         let column = if db.url.starts_with("sqlite:") { 3 } else { 0 };
         let plan: Vec<String> = rows.iter().map(|row| row.get(column)).collect();
         assert!(plan.iter().any(|line| line.contains(index)), "{plan:#?}");
-        assert!(!plan.iter().any(|line| line.contains("Seq Scan") || line.starts_with("SCAN ")), "{plan:#?}");
+        assert!(
+            !plan
+                .iter()
+                .any(|line| line.contains("Seq Scan") || line.starts_with("SCAN ")),
+            "{plan:#?}"
+        );
     }
     assert_eq!(store.purge(at(0), 1_000).await.unwrap(), 1_000);
 }
@@ -839,64 +1190,160 @@ pub async fn members_come_and_go(db: &Db) {
     let store = db.open().await;
     let mesh = add_mesh(&store, 3).await;
     let error = store
-        .insert_member(NewMember { id: MemberId("x".into()), ..new_member(&mesh, 1) }, None)
+        .insert_member(
+            NewMember {
+                id: MemberId("x".into()),
+                ..new_member(&mesh, 1)
+            },
+            None,
+        )
         .await
         .unwrap_err();
     assert!(matches!(error, StoreError::Conflict(_)));
-    let error = store.insert_member(new_member(&MeshId("nowhere".into()), 1), None).await.unwrap_err();
+    let error = store
+        .insert_member(new_member(&MeshId("nowhere".into()), 1), None)
+        .await
+        .unwrap_err();
     assert!(matches!(error, StoreError::Conflict(_)), "{error:?}");
 
     let patch = MemberPatch {
         display_name: Some("Ünal".into()),
         role: Some(Role::Admin),
         role_tag: Some(Some("ops".into())),
-        default_groups: Some(vec![Group { name: GroupName::new("a/b"), role: Some("lead".into()) }]),
+        default_groups: Some(vec![Group {
+            name: GroupName::new("a/b"),
+            role: Some("lead".into()),
+        }]),
         message_mode: Some(MessageMode::Inbox),
-        permissions: Some(Permissions { can_send: Some(false), ..Permissions::default() }),
+        permissions: Some(Permissions {
+            can_send: Some(false),
+            ..Permissions::default()
+        }),
         dashboard_user_id: None,
     };
-    let member = store.update_member(&mesh, &member_id(&mesh, 1), patch, None).await.unwrap();
-    assert_eq!((member.display_name.as_str(), member.role, member.role_tag.as_deref()), ("Ünal", Role::Admin, Some("ops")));
-    assert_eq!((member.message_mode, member.permissions.can_send), (MessageMode::Inbox, Some(false)));
-    let clear = MemberPatch { role_tag: Some(None), ..MemberPatch::default() };
-    let cleared = store.update_member(&mesh, &member_id(&mesh, 1), clear, None).await.unwrap();
-    assert_eq!(cleared, MemberRow { role_tag: None, ..member });
+    let member = store
+        .update_member(&mesh, &member_id(&mesh, 1), patch, None)
+        .await
+        .unwrap();
+    assert_eq!(
+        (member.display_name.as_str(), member.role, member.role_tag.as_deref()),
+        ("Ünal", Role::Admin, Some("ops"))
+    );
+    assert_eq!(
+        (member.message_mode, member.permissions.can_send),
+        (MessageMode::Inbox, Some(false))
+    );
+    let clear = MemberPatch {
+        role_tag: Some(None),
+        ..MemberPatch::default()
+    };
+    let cleared = store
+        .update_member(&mesh, &member_id(&mesh, 1), clear, None)
+        .await
+        .unwrap();
+    assert_eq!(
+        cleared,
+        MemberRow {
+            role_tag: None,
+            ..member
+        }
+    );
     let grants = PeerGrants::from([(key(2), vec![Capability::Dm]), (key(0), vec![])]);
-    store.set_grants(&mesh, &member_id(&mesh, 1), &grants, None).await.unwrap();
-    assert_eq!(store.member(&mesh, &member_id(&mesh, 1)).await.unwrap().unwrap().peer_grants, grants);
+    store
+        .set_grants(&mesh, &member_id(&mesh, 1), &grants, None)
+        .await
+        .unwrap();
+    assert_eq!(
+        store
+            .member(&mesh, &member_id(&mesh, 1))
+            .await
+            .unwrap()
+            .unwrap()
+            .peer_grants,
+        grants
+    );
 
-    store.insert_message(message(&mesh, 0, &[1, 2], "m1"), None).await.unwrap();
+    store
+        .insert_message(message(&mesh, 0, &[1, 2], "m1"), None)
+        .await
+        .unwrap();
     store.insert_message(message(&mesh, 0, &[1], "m2"), None).await.unwrap();
-    store.change_stages(vec![step(&mesh, "m1", 1, DeliveryStage::Delivered, 5)]).await.unwrap();
-    let ended = store.revoke_member(&mesh, &member_id(&mesh, 1), at(50), None).await.unwrap().unwrap();
+    store
+        .change_stages(vec![step(&mesh, "m1", 1, DeliveryStage::Delivered, 5)])
+        .await
+        .unwrap();
+    let ended = store
+        .revoke_member(&mesh, &member_id(&mesh, 1), at(50), None)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(ended.len(), 1);
-    assert_eq!((ended[0].message_id.as_str(), &ended[0].sender), ("m2", &member_id(&mesh, 0)));
-    assert!(store.revoke_member(&mesh, &member_id(&mesh, 1), at(50), None).await.unwrap().is_none());
-    assert_eq!(store.member_by_key(&mesh, &key(1)).await.unwrap().unwrap().revoked_at, Some(at(50)));
+    assert_eq!(
+        (ended[0].message_id.as_str(), &ended[0].sender),
+        ("m2", &member_id(&mesh, 0))
+    );
+    assert!(
+        store
+            .revoke_member(&mesh, &member_id(&mesh, 1), at(50), None)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert_eq!(
+        store.member_by_key(&mesh, &key(1)).await.unwrap().unwrap().revoked_at,
+        Some(at(50))
+    );
     assert!(matches!(
-        store.update_member(&mesh, &member_id(&mesh, 1), MemberPatch::default(), None).await,
+        store
+            .update_member(&mesh, &member_id(&mesh, 1), MemberPatch::default(), None)
+            .await,
         Err(StoreError::NotFound(_))
     ));
     // The key may join again, as a new member.
-    let again = NewMember { id: MemberId(format!("{mesh}-again")), ..new_member(&mesh, 1) };
+    let again = NewMember {
+        id: MemberId(format!("{mesh}-again")),
+        ..new_member(&mesh, 1)
+    };
     store.insert_member(again, None).await.unwrap();
     let live = store.member_by_key(&mesh, &key(1)).await.unwrap().unwrap();
     assert_eq!((live.id.0, live.revoked_at), (format!("{mesh}-again"), None));
-    let ids: Vec<_> = store.members(&mesh).await.unwrap().into_iter().map(|member| member.id.0).collect();
+    let ids: Vec<_> = store
+        .members(&mesh)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|member| member.id.0)
+        .collect();
     assert_eq!(ids, [format!("{mesh}-0"), format!("{mesh}-again"), format!("{mesh}-2")]);
 
     let state = PeerStateRow {
         mesh_id: mesh.clone(),
         member_id: member_id(&mesh, 2),
-        groups: vec![Group { name: GroupName::new("ops"), role: None }],
-        profile: Profile { title: Some("Lead".into()), ..Profile::default() },
+        groups: vec![Group {
+            name: GroupName::new("ops"),
+            role: None,
+        }],
+        profile: Profile {
+            title: Some("Lead".into()),
+            ..Profile::default()
+        },
         visible: false,
         last_summary: Some("working".into()),
         last_display_name: None,
-        stats: Stats { messages_in: u64::from(u32::MAX) * 9, ..Stats::default() },
+        stats: Stats {
+            messages_in: u64::from(u32::MAX) * 9,
+            ..Stats::default()
+        },
         last_seen_at: at(60),
     };
-    store.save_peer_state(PeerStateRow { visible: true, last_summary: None, ..state.clone() }).await.unwrap();
+    store
+        .save_peer_state(PeerStateRow {
+            visible: true,
+            last_summary: None,
+            ..state.clone()
+        })
+        .await
+        .unwrap();
     store.save_peer_state(state.clone()).await.unwrap();
     let loaded = store.load_mesh(&mesh).await.unwrap().unwrap();
     assert_eq!(loaded.peer_states, [state]);
@@ -916,8 +1363,17 @@ pub async fn members_come_and_go(db: &Db) {
         connected_at: at(1),
     };
     store.insert_presence(presence.clone()).await.unwrap();
-    store.insert_presence(PresenceRow { id: PresenceId("p2".into()), ..presence }).await.unwrap();
-    store.end_presence(&mesh, &PresenceId("p1".into()), at(2)).await.unwrap();
+    store
+        .insert_presence(PresenceRow {
+            id: PresenceId("p2".into()),
+            ..presence
+        })
+        .await
+        .unwrap();
+    store
+        .end_presence(&mesh, &PresenceId("p1".into()), at(2))
+        .await
+        .unwrap();
     store.end_presences(at(9), at(5)).await.unwrap();
     assert_eq!(db.raw("SELECT id FROM presence").await, ["p2"]);
 }
@@ -932,24 +1388,37 @@ pub async fn state_counts_writes(db: &Db) {
         by_name: "member 0".into(),
         at: at(3),
     };
-    for (key, value, version) in [("b", json!(null), 1), ("b", json!({ "x": [1, "é"] }), 2), ("B", json!(1), 1)] {
-        assert_eq!(store.set_state(&mesh, write(key, value), 2, None).await.unwrap(), version);
+    for (key, value, version) in [
+        ("b", json!(null), 1),
+        ("b", json!({ "x": [1, "é"] }), 2),
+        ("B", json!(1), 1),
+    ] {
+        assert_eq!(
+            store.set_state(&mesh, write(key, value), 2, None).await.unwrap(),
+            version
+        );
     }
     let error = store.set_state(&mesh, write("c", json!(1)), 2, None).await.unwrap_err();
-    assert!(matches!(error, StoreError::Limit(_)) && !error.is_retryable(), "{error:?}");
+    assert!(
+        matches!(error, StoreError::Limit(_)) && !error.is_retryable(),
+        "{error:?}"
+    );
     assert_eq!(store.set_state(&mesh, write("b", json!(2)), 2, None).await.unwrap(), 3);
     assert_eq!(store.state_count(&mesh).await.unwrap(), 2);
     let rows = store.list_state(&mesh).await.unwrap();
     assert_eq!(rows.iter().map(|row| row.key.as_str()).collect::<Vec<_>>(), ["B", "b"]);
     let row = store.get_state(&mesh, "b").await.unwrap().unwrap();
-    assert_eq!(row, StateRow {
-        key: "b".into(),
-        value: json!(2),
-        version: 3,
-        updated_by_member: member_id(&mesh, 0),
-        updated_by_name: "member 0".into(),
-        updated_at: at(3),
-    });
+    assert_eq!(
+        row,
+        StateRow {
+            key: "b".into(),
+            value: json!(2),
+            version: 3,
+            updated_by_member: member_id(&mesh, 0),
+            updated_by_name: "member 0".into(),
+            updated_at: at(3),
+        }
+    );
     assert!(store.delete_state(&mesh, "b", None).await.unwrap());
     assert!(store.get_state(&mesh, "b").await.unwrap().is_none());
     // Writers at once lose nothing.
@@ -983,19 +1452,34 @@ pub async fn statuses_wait_for_their_session(db: &Db) {
         let (store, mesh) = (store.clone(), mesh.clone());
         async move {
             let member = member_id(&mesh, member);
-            store.take_pending_status(&mesh, &member, session, pid, "/work", at(since)).await.unwrap()
+            store
+                .take_pending_status(&mesh, &member, session, pid, "/work", at(since))
+                .await
+                .unwrap()
         }
     };
-    store.insert_pending_status(status(PeerStatus::Idle, 7, None, 20)).await.unwrap();
-    store.insert_pending_status(status(PeerStatus::Working, 7, None, 10)).await.unwrap();
+    store
+        .insert_pending_status(status(PeerStatus::Idle, 7, None, 20))
+        .await
+        .unwrap();
+    store
+        .insert_pending_status(status(PeerStatus::Working, 7, None, 10))
+        .await
+        .unwrap();
     assert_eq!(take(1, "", 7, 0).await, None);
     assert_eq!(take(0, "", 8, 0).await, None);
     assert_eq!(take(0, "", 7, 30).await, None);
     assert_eq!(take(0, "", 7, 0).await, Some(PeerStatus::Idle));
     assert_eq!(take(0, "", 7, 0).await, None);
-    store.insert_pending_status(status(PeerStatus::Dnd, 9, Some("s1"), 20)).await.unwrap();
+    store
+        .insert_pending_status(status(PeerStatus::Dnd, 9, Some("s1"), 20))
+        .await
+        .unwrap();
     assert_eq!(take(0, "s1", 1, 0).await, Some(PeerStatus::Dnd));
-    store.insert_pending_status(status(PeerStatus::Dnd, 9, None, 20)).await.unwrap();
+    store
+        .insert_pending_status(status(PeerStatus::Dnd, 9, None, 20))
+        .await
+        .unwrap();
     assert_eq!(store.sweep_pending_status(at(21)).await.unwrap(), 1);
 }
 
@@ -1004,10 +1488,28 @@ pub async fn meshes_are_apart(db: &Db) {
     let mesh = add_mesh(&store, 2).await;
     let other = add_mesh(&store, 2).await;
     store.insert_message(message(&mesh, 0, &[1], "m1"), None).await.unwrap();
-    assert!(store.message_status(&other, &MessageId("m1".into())).await.unwrap().is_none());
-    assert!(store.pending(&other, &member_id(&mesh, 1), Priority::Next, 0, 9).await.unwrap().is_empty());
+    assert!(
+        store
+            .message_status(&other, &MessageId("m1".into()))
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert!(
+        store
+            .pending(&other, &member_id(&mesh, 1), Priority::Next, 0, 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert!(store.member(&other, &member_id(&mesh, 1)).await.unwrap().is_none());
-    assert!(store.revoke_member(&other, &member_id(&mesh, 1), at(1), None).await.unwrap().is_none());
+    assert!(
+        store
+            .revoke_member(&other, &member_id(&mesh, 1), at(1), None)
+            .await
+            .unwrap()
+            .is_none()
+    );
     let row = store.mesh(&mesh).await.unwrap().unwrap();
     assert_eq!(store.mesh_by_slug(&row.slug).await.unwrap(), Some(row.clone()));
     assert_eq!(store.members_with_key(&key(1)).await.unwrap().len(), 2);
@@ -1021,7 +1523,10 @@ pub async fn meshes_are_apart(db: &Db) {
         created_at: at(0),
         owner: new_member(&MeshId(id.into()), 0),
     };
-    assert!(matches!(store.create_mesh(same_slug("third"), None).await, Err(StoreError::Conflict(_))));
+    assert!(matches!(
+        store.create_mesh(same_slug("third"), None).await,
+        Err(StoreError::Conflict(_))
+    ));
     assert!(store.archive_mesh(&mesh, at(5), None).await.unwrap());
     assert!(!store.archive_mesh(&mesh, at(6), None).await.unwrap());
     assert_eq!(store.mesh(&mesh).await.unwrap().unwrap().archived_at, Some(at(5)));
@@ -1029,7 +1534,12 @@ pub async fn meshes_are_apart(db: &Db) {
     store.create_mesh(same_slug("third"), None).await.unwrap();
     assert_eq!(store.mesh_count().await.unwrap(), 2);
     assert_eq!(store.meshes().await.unwrap().len(), 2);
-    let policy = MeshPolicy { self_editable: SelfEditable { groups: false, ..SelfEditable::default() } };
+    let policy = MeshPolicy {
+        self_editable: SelfEditable {
+            groups: false,
+            ..SelfEditable::default()
+        },
+    };
     store.update_policy(&other, policy, None).await.unwrap();
     assert_eq!(store.mesh(&other).await.unwrap().unwrap().policy, policy);
     assert!(store.update_policy(&MeshId("none".into()), policy, None).await.is_err());

@@ -97,6 +97,7 @@ pub async fn connect(
         if state.mesh.connection_count() >= broker.config.max_connections_per_mesh {
             return Err(ErrorFrame::new(ErrorCode::Capacity, "mesh at connection capacity").retry_after(5_000));
         }
+        check_session_key(state, &session)?;
         let facts = session_facts(&session, &hello);
         let Some(connected) = state.mesh.connect(facts, now) else {
             return Err(ErrorFrame::new(
@@ -130,6 +131,19 @@ pub async fn connect(
     }
     crate::ops::catch_up(broker, &session).await;
     Ok(session)
+}
+
+/// A session key that nothing proves (protocol 1) must not be that of another member's live session: it would receive
+/// what is sent to that session, and send under its key.
+fn check_session_key(state: &super::LiveState, session: &Session) -> Result<(), ErrorFrame> {
+    let Some(key) = session.session_key.as_ref().filter(|_| session.protocol < PROTOCOL_VERSION) else { return Ok(()) };
+    let is_session = state.mesh.session_by_key(key.as_str()).is_some_and(|live| live.facts.member != session.member);
+    let is_member = state.mesh.member_by_key(key.as_str()).is_some_and(|owner| owner.facts.id != session.member);
+    if is_session || is_member {
+        let text = "hello rejected: another member has this session key; make a new one";
+        return Err(ErrorFrame::new(ErrorCode::Conflict, text).at("/sessionPubkey"));
+    }
+    Ok(())
 }
 
 /// Takes a session out, saves what its member left with, tells peers, and gives its unacknowledged messages back.

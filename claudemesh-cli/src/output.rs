@@ -142,9 +142,9 @@ fn visible(c: char) -> char {
     if c.is_control() || reorders { '\u{fffd}' } else { c }
 }
 
-/// The first characters of a long key, for people.
+/// The first characters of a key, for people; other texts as they are.
 pub(crate) fn short(key: &str) -> &str {
-    key.get(..16).unwrap_or(key)
+    if key.len() == 64 { key.get(..16).unwrap_or(key) } else { key }
 }
 
 /// Shows a failure on standard error.

@@ -108,7 +108,7 @@ pub(super) async fn append(
             "INSERT INTO audit_log \
              (mesh_id, id, event_type, actor_member_id, actor_name, payload, prev_hash, hash, created_at) VALUES ",
         );
-        push_values(&mut sql, chunk.len(), COLUMNS);
+        push_values(connection, &mut sql, chunk.len(), COLUMNS);
         let mut query = sqlx::query(AssertSqlSafe(sql));
         for (event, head, prev, payload) in chunk {
             query = query

@@ -168,7 +168,7 @@ async fn append(connection: &mut AnyConnection, mesh: &MeshId, append: &AppendGr
     for chunk in chunks(&append.entries, 64) {
         let mut sql =
             String::from("INSERT INTO group_entry (mesh_id, generation, idx, epoch, hash, author, body) VALUES ");
-        push_values(&mut sql, chunk.len(), 7);
+        push_values(connection, &mut sql, chunk.len(), 7);
         let mut query = sqlx::query(AssertSqlSafe(sql));
         for entry in chunk {
             query = query
@@ -189,7 +189,7 @@ async fn append(connection: &mut AnyConnection, mesh: &MeshId, append: &AppendGr
 async fn insert_seals(connection: &mut AnyConnection, mesh: &MeshId, seals: &[SealRecord]) -> Result<(), StoreError> {
     for chunk in chunks(seals, 128) {
         let mut sql = String::from("INSERT INTO group_seal (mesh_id, recipient, generation, epoch, seal) VALUES ");
-        push_values(&mut sql, chunk.len(), 5);
+        push_values(connection, &mut sql, chunk.len(), 5);
         // The first is the one that the epoch's entry commits to.
         sql.push_str(" ON CONFLICT DO NOTHING");
         let mut query = sqlx::query(AssertSqlSafe(sql));

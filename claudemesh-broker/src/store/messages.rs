@@ -375,7 +375,7 @@ async fn repeated_keys(
     }
     for chunk in chunks(&keyed, DELIVERY_ROWS) {
         let mut sql = String::from("WITH c (c_seq, c_mesh, c_sender, c_key) AS (VALUES ");
-        push_values(&mut sql, chunk.len(), 4);
+        push_values(connection, &mut sql, chunk.len(), 4);
         sql.push_str(
             ") SELECT c.c_seq FROM c JOIN message m ON m.mesh_id = c.c_mesh AND m.sender_member_id = c.c_sender \
              AND m.client_id = c.c_key \
@@ -407,7 +407,7 @@ async fn insert_message_rows(
          client_id, target_kind, target_spec, priority, nonce, ciphertext, meta, sealed, subtype, session_hint, \
          created_at, expires_at) VALUES ",
     );
-    push_values(&mut sql, rows.len(), 19);
+    push_values(connection, &mut sql, rows.len(), 19);
     sql.push_str(" ON CONFLICT DO NOTHING");
     let mut query = sqlx::query(AssertSqlSafe(sql));
     for (seq, new) in rows {
@@ -461,7 +461,7 @@ async fn insert_delivery_rows(
         "INSERT INTO delivery (mesh_id, message_id, recipient_member_id, sender_member_id, seq, priority, stage, \
          created_at, ended_at, reason, expires_at) VALUES ",
     );
-    push_values(&mut sql, rows.len(), 11);
+    push_values(connection, &mut sql, rows.len(), 11);
     let mut query = sqlx::query(AssertSqlSafe(sql));
     for (seq, message, recipient) in rows {
         let stage = match recipient.refused {
@@ -606,7 +606,7 @@ async fn update_stages(
 ) -> Result<Vec<AnyRow>, StoreError> {
     let mut sql =
         String::from("WITH c (c_mesh, c_message, c_recipient, c_stage, c_at, c_adapter, c_reason) AS (VALUES ");
-    push_values(&mut sql, places.len(), 7);
+    push_values(connection, &mut sql, places.len(), 7);
     // Ends without success are for what was not delivered; after `read` nothing follows.
     sql.push_str(
         "), s AS (SELECT m.seq AS c_seq, c.* FROM c JOIN message m ON m.mesh_id = c.c_mesh AND m.id = c.c_message) \
@@ -641,7 +641,7 @@ async fn find_deliveries(
     places: &[usize],
 ) -> Result<Vec<AnyRow>, StoreError> {
     let mut sql = String::from("WITH c (c_mesh, c_message, c_recipient) AS (VALUES ");
-    push_values(&mut sql, places.len(), 3);
+    push_values(connection, &mut sql, places.len(), 3);
     sql.push_str(
         ") SELECT d.mesh_id, d.message_id, d.recipient_member_id, d.sender_member_id FROM c \
          JOIN message m ON m.mesh_id = c.c_mesh AND m.id = c.c_message \
@@ -944,7 +944,7 @@ async fn delete_messages(connection: &mut AnyConnection, seqs: &[i64]) -> Result
     let mut deleted = 0;
     for chunk in chunks(seqs, 256) {
         let mut with = String::from("WITH c (c_seq) AS (VALUES ");
-        push_values(&mut with, chunk.len(), 1);
+        push_values(connection, &mut with, chunk.len(), 1);
         let deliveries = format!("{with}) DELETE FROM delivery WHERE seq IN (SELECT c_seq FROM c)");
         let messages = format!("{with}) DELETE FROM message WHERE seq IN (SELECT c_seq FROM c)");
         let mut query = sqlx::query(AssertSqlSafe(deliveries));

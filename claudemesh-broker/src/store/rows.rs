@@ -5,7 +5,7 @@ use claudemesh_proto::model::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::any::{Any, AnyRow};
-use sqlx::{Decode, Row as _, Type};
+use sqlx::{AnyConnection, Decode, Row as _, Type};
 
 /// The column, as `T`.
 pub(super) fn get<'r, T>(row: &'r AnyRow, column: &str) -> Result<T, StoreError>
@@ -91,16 +91,23 @@ pub(super) fn limit(value: usize) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// `($1,$2),($3,$4)`: the values of a statement with this many rows.
-pub(super) fn push_values(sql: &mut String, rows: usize, columns: usize) {
+/// `($1,$2),($3,$4)`: the values of a statement with this many rows and no other parameters. On SQLite `(?,?),(?,?)`:
+/// it looks numbered parameters up in a list, and with a thousand of them that took a fifth of the committer's time.
+pub(super) fn push_values(connection: &AnyConnection, sql: &mut String, rows: usize, columns: usize) {
     use std::fmt::Write as _;
+    let numbered = connection.backend_name() != "SQLite";
     let mut parameter = 0;
     for row in 0..rows {
         sql.push_str(if row == 0 { "(" } else { ",(" });
         for column in 0..columns {
             parameter += 1;
+            let comma = if column == 0 { "" } else { "," };
             // Writing to a string cannot fail.
-            let _ = write!(sql, "{}${parameter}", if column == 0 { "" } else { "," });
+            let _ = if numbered {
+                write!(sql, "{comma}${parameter}")
+            } else {
+                write!(sql, "{comma}?")
+            };
         }
         sql.push(')');
     }

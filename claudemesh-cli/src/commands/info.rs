@@ -49,7 +49,7 @@ pub(crate) async fn run(context: Context, _: InfoArgs) -> Result<(), CliError> {
         line("mesh", format!("{} ({})", mesh.name, mesh.slug)),
         line("id", mesh.mesh_id.clone()),
         line("broker", mesh.broker_url.clone()),
-        line("you", format!("{} in {}", info.your_name, list(&groups))),
+        line("you", [info.your_name.as_str(), &groups.join(" ")].join(" ").trim_end().to_owned()),
         line("peers", format!("{} connected, {} members", info.peers, info.members)),
         line("groups", list(&info.groups)),
         line("state", list(&info.state_keys)),

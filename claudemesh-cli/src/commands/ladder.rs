@@ -1,7 +1,7 @@
 //! How far a message has come, as people see it.
 
 use crate::CliError;
-use crate::output::{Cell, Output, Style, cell, styled};
+use crate::output::{Cell, Output, Style, cell, one_line, short, styled};
 use crate::text::local_time;
 use claudemesh_proto::model::{DeliveryStage, RecipientStatus, Timestamp};
 use claudemesh_proto::ops::MessageStatusResult;
@@ -19,7 +19,8 @@ pub(crate) fn style(stage: DeliveryStage) -> Style {
 pub(crate) fn show(out: Output, status: &MessageStatusResult) -> Result<(), CliError> {
     out.json(status)?;
     let accepted = status.accepted_at.map(local_time).unwrap_or_default();
-    out.line(format!("message {} to {}, accepted {accepted}", status.message_id, crate::output::one_line(&status.target_spec)));
+    let target = one_line(short(&status.target_spec));
+    out.line(format!("message {} to {target}, accepted {accepted}", status.message_id));
     let rows: Vec<_> = status.recipients.iter().map(row).collect();
     out.table(&rows);
     Ok(())

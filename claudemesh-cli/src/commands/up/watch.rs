@@ -114,6 +114,10 @@ impl<'a> Watch<'a> {
                 let value = self.value(key).await;
                 ("state", Style::Warn, format!("{} = {value}  by {actor}", one_line(key)))
             }
+            "member_joined" => ("member", Style::Good, format!("{actor} has joined the mesh")),
+            "member_removed" => ("member", Style::Bad, format!("removed by {actor}")),
+            "invite_created" => ("invite", Style::Dim, format!("made by {actor}")),
+            "group_commit" => ("keys", Style::Dim, format!("changed by {actor}, epoch {}", entry.payload["epoch"])),
             "state_deleted" => ("state", Style::Warn, format!("{} removed by {actor}", one_line(fact("key")))),
             other => (other, Style::Dim, format!("{actor} {}", one_line(&entry.payload.to_string()))),
         };
@@ -129,7 +133,7 @@ impl<'a> Watch<'a> {
         let note = if note.is_empty() { String::new() } else { format!(" ({})", note.join(", ")) };
         let id = receipt.message_id.as_str();
         let id = self.out.paint(Style::Dim, id.get(..8).unwrap_or(id));
-        say(self.out, "receipt", Style::Dim, &format!("{} has {id}: {stage}{note}", one_line(&receipt.name)));
+        say(self.out, "receipt", Style::Dim, &format!("{id}  {}: {stage}{note}", one_line(&receipt.name)));
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use crate::clock::now_secs;
 use crate::http::BrokerHttp;
 use crate::identity::key_hex;
-use crate::{ClientError, Identity};
+use crate::{ClientError, Identity, MeshClient, MeshClientBuilder};
 use claudemesh_crypto::{
     BoxSecretKey, InviteError, InviteLink, InviteRole, InviteSecret, InviteV1, InviteV2, PublicKey, SecretKey,
     Signature, encode_box_key, open_root_key, parse_invite, random_bytes,
@@ -16,7 +16,7 @@ use claudemesh_proto::model::Role;
 pub struct Joined {
     /// The new member. Store it: its key is the membership.
     pub identity: Identity,
-    /// The secret of the link: give it to [`MeshClientBuilder::invite_secret`](crate::MeshClientBuilder::invite_secret) of
+    /// The secret of the link: give it to [`MeshClientBuilder::invite_secret`] of
     /// the first connection, which gets the group keys with it.
     pub secret: Option<InviteSecret>,
     /// The member's standing.
@@ -25,6 +25,17 @@ pub struct Joined {
     pub already_member: bool,
     /// What the person should know, for example that nothing vouches for the mesh's owner.
     pub warnings: Vec<String>,
+}
+
+impl Joined {
+    /// Settings of the first connection, which gets the group keys with the link's secret. Store the identity before.
+    pub fn builder(&self) -> MeshClientBuilder {
+        let builder = MeshClient::builder(self.identity.clone());
+        match &self.secret {
+            Some(secret) => builder.invite_secret(secret.clone()),
+            None => builder,
+        }
+    }
 }
 
 /// Joins with a link, a code or a token, under a new key. `default_broker` is asked when a bare code names none.

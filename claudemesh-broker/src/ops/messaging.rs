@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use claudemesh_crypto::group::EpochId;
 use claudemesh_crypto::random_id;
+use claudemesh_proto::hello::caps;
 use claudemesh_proto::limits::{DEFAULT_MESSAGE_TTL_MS, MAX_BATCH};
 use claudemesh_proto::model::{
     DeliveryStage, GroupSeal, KeyHex, MessageId, RecipientStatus, Target, TargetKind, Timestamp,
@@ -295,7 +296,18 @@ impl Handle<PullMessages> for Broker {
                 }
             }
         };
-        let waiting = cx
+        if !request.peek && !session.has_cap(caps::ACK) {
+            // Such a session has what it was given: nothing will tell otherwise.
+            let mark = |message: &Arc<Message>| {
+                hub::change(session.mesh_id(), &session.member, &message.id, DeliveryStage::Delivered, cx.now_ms, None)
+            };
+            let changes: Vec<_> = messages.iter().map(|(message, _)| mark(message)).collect();
+            if !changes.is_empty() {
+                let outcomes = cx.broker.store.change_stages(changes.clone()).await.or_frame()?;
+                hub::told(&cx.broker, &session.mesh.lock(), &changes, &outcomes);
+            }
+        }
+        let mut waiting = cx
             .broker
             .store
             .waiting_counts(session.mesh_id(), &session.member, Timestamp::from_ms(cx.now_ms))
@@ -305,13 +317,9 @@ impl Handle<PullMessages> for Broker {
             .iter()
             .map(|(message, attempt)| message.to_push(*attempt))
             .collect();
-        let mut waiting = waiting;
+        // What is handed out here counts as waiting until it is acknowledged; the caller asks what is left.
         for message in &messages {
-            let count = match message.priority {
-                claudemesh_proto::model::Priority::Now => &mut waiting.now,
-                claudemesh_proto::model::Priority::Next => &mut waiting.next,
-                claudemesh_proto::model::Priority::Low => &mut waiting.low,
-            };
+            let count = waiting.of(message.priority);
             *count = count.saturating_sub(1);
         }
         Ok(MessagesPulled { messages, waiting })

@@ -22,7 +22,7 @@ pub enum AdmitPolicy {
     /// list whom it likes, so this trusts it with who is a member.
     #[default]
     Enrolled,
-    /// Nobody: a person decides, see [`SecureEvent::AdmissionAsked`] and [`SecureChannel::admit`].
+    /// Nobody: a person decides, see [`SecureEvent::AdmissionAsked`] and [`SecureChannel::admit_device`].
     Ask,
 }
 

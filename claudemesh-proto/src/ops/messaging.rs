@@ -146,6 +146,15 @@ pub struct Waiting {
 }
 
 impl Waiting {
+    /// The number of one class.
+    pub fn of(&mut self, priority: Priority) -> &mut u64 {
+        match priority {
+            Priority::Now => &mut self.now,
+            Priority::Next => &mut self.next,
+            Priority::Low => &mut self.low,
+        }
+    }
+
     /// All classes together.
     #[must_use]
     pub fn total(&self) -> u64 {

@@ -48,7 +48,10 @@ pub(crate) struct Global {
 
 /// An invite as the first word means `join`.
 pub(crate) fn rewrite(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    let is_invite = arguments.get(1).and_then(|word| word.to_str()).is_some_and(is_invite_url);
+    let is_invite = arguments
+        .get(1)
+        .and_then(|word| word.to_str())
+        .is_some_and(is_invite_url);
     if is_invite {
         arguments.insert(1, "join".into());
     }
@@ -57,7 +60,10 @@ pub(crate) fn rewrite(mut arguments: Vec<OsString>) -> Vec<OsString> {
 
 fn is_invite_url(word: &str) -> bool {
     let schemes = ["http://", "https://", "ic://", "claudemesh://"];
-    schemes.iter().any(|scheme| word.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
+    schemes.iter().any(|scheme| {
+        word.get(..scheme.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    })
 }
 
 /// The parsed command line; `None` if it asked for help or the version, which has been printed.
@@ -76,18 +82,27 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Option<Cli>, CliError> {
 fn explain(error: &clap::Error) -> CliError {
     let rendered = error.render().to_string();
     let (first, _) = rendered.split_once("\n\n").unwrap_or((&rendered, ""));
-    let message = first.trim_start_matches("error: ").lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    let message = first
+        .trim_start_matches("error: ")
+        .lines()
+        .map(str::trim)
+        .collect::<Vec<_>>()
+        .join(" ");
     CliError::usage(message, hint(error, &rendered))
 }
 
 fn hint(error: &clap::Error, rendered: &str) -> String {
-    let suggestion = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue]
-        .into_iter()
-        .find_map(|kind| match error.get(kind)? {
-            ContextValue::String(text) => Some(text.clone()),
-            ContextValue::Strings(texts) => texts.first().cloned(),
-            _ => None,
-        });
+    let suggestion = [
+        ContextKind::SuggestedSubcommand,
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedValue,
+    ]
+    .into_iter()
+    .find_map(|kind| match error.get(kind)? {
+        ContextValue::String(text) => Some(text.clone()),
+        ContextValue::Strings(texts) => texts.first().cloned(),
+        _ => None,
+    });
     if let Some(suggestion) = suggestion {
         return format!("Did you mean `{suggestion}`?");
     }
@@ -115,15 +130,27 @@ mod tests {
     #[test]
     fn an_invite_as_first_word_is_a_join() {
         let words = |list: &[&str]| list.iter().map(OsString::from).collect::<Vec<_>>();
-        assert_eq!(rewrite(words(&["claudemesh", "https://h/i/abc"])), words(&["claudemesh", "join", "https://h/i/abc"]));
-        assert_eq!(rewrite(words(&["claudemesh", "peers"])), words(&["claudemesh", "peers"]));
+        assert_eq!(
+            rewrite(words(&["claudemesh", "https://h/i/abc"])),
+            words(&["claudemesh", "join", "https://h/i/abc"])
+        );
+        assert_eq!(
+            rewrite(words(&["claudemesh", "peers"])),
+            words(&["claudemesh", "peers"])
+        );
     }
 
     #[test]
     fn mistakes_name_the_nearest_match() {
         let error = parse(vec!["claudemesh".into(), "pears".into()]).unwrap_err();
         assert_eq!((error.exit_code(), error.next_step()), (3, "Did you mean `peers`?"));
-        let error = parse(vec!["claudemesh".into(), "send".into(), "--priorty".into(), "now".into()]).unwrap_err();
+        let error = parse(vec![
+            "claudemesh".into(),
+            "send".into(),
+            "--priorty".into(),
+            "now".into(),
+        ])
+        .unwrap_err();
         assert!(error.next_step().contains("--priority"), "{error:?}");
     }
 }

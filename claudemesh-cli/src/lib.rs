@@ -35,11 +35,17 @@ pub fn main() -> ExitCode {
 
 /// Whether errors are to be JSON, before the arguments are known to make sense.
 fn wants_json(arguments: &[OsString]) -> bool {
-    arguments.iter().skip(1).take_while(|word| *word != "--").any(|word| word == "--json")
+    arguments
+        .iter()
+        .skip(1)
+        .take_while(|word| *word != "--")
+        .any(|word| word == "--json")
 }
 
 fn run(arguments: Vec<OsString>) -> Result<(), CliError> {
-    let Some(cli) = cli::parse(arguments)? else { return Ok(()) };
+    let Some(cli) = cli::parse(arguments)? else {
+        return Ok(());
+    };
     logging::start();
     let out = Output::new(cli.global.json, cli.global.quiet);
     tokio::runtime::Builder::new_multi_thread()

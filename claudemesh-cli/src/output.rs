@@ -54,7 +54,11 @@ impl Output {
     /// `text` in a style, if colours are on.
     pub(crate) fn paint(self, style: Style, text: impl AsRef<str>) -> String {
         let text = text.as_ref();
-        if self.color { format!("\x1b[{}m{text}\x1b[0m", style.code()) } else { text.to_owned() }
+        if self.color {
+            format!("\x1b[{}m{text}\x1b[0m", style.code())
+        } else {
+            text.to_owned()
+        }
     }
 
     /// One line of text; nothing in JSON mode.
@@ -95,13 +99,26 @@ impl Output {
     /// Rows with aligned columns; the last column is not padded. Styles are applied after padding.
     pub(crate) fn table(self, rows: &[Vec<Cell>]) {
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.width()).max();
+        let width = |column: usize| {
+            rows.iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.text.width())
+                .max()
+        };
         let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
         for row in rows {
             let mut line = String::new();
             for (column, cell) in row.iter().enumerate() {
-                let padding = if column + 1 == row.len() { 0 } else { widths[column] + 2 - cell.text.width() };
-                line.push_str(&cell.style.map_or_else(|| cell.text.clone(), |style| self.paint(style, &cell.text)));
+                let padding = if column + 1 == row.len() {
+                    0
+                } else {
+                    widths[column] + 2 - cell.text.width()
+                };
+                line.push_str(
+                    &cell
+                        .style
+                        .map_or_else(|| cell.text.clone(), |style| self.paint(style, &cell.text)),
+                );
                 line.extend(std::iter::repeat_n(' ', padding));
             }
             self.line(line.trim_end());
@@ -118,22 +135,32 @@ pub(crate) struct Cell {
 
 /// A plain cell. Control characters are made visible: names and texts come from other people.
 pub(crate) fn cell(text: impl AsRef<str>) -> Cell {
-    Cell { text: one_line(text.as_ref()), style: None }
+    Cell {
+        text: one_line(text.as_ref()),
+        style: None,
+    }
 }
 
 /// A cell in a style.
 pub(crate) fn styled(style: Style, text: impl AsRef<str>) -> Cell {
-    Cell { style: Some(style), ..cell(text) }
+    Cell {
+        style: Some(style),
+        ..cell(text)
+    }
 }
 
 /// `text` on one line, without characters that could steer a terminal.
 pub(crate) fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { visible(c) }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { visible(c) })
+        .collect()
 }
 
 /// `text` with its line breaks and tabs, without other characters that could steer a terminal.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if matches!(c, '\n' | '\t') { c } else { visible(c) }).collect()
+    text.chars()
+        .map(|c| if matches!(c, '\n' | '\t') { c } else { visible(c) })
+        .collect()
 }
 
 /// Control characters and the ones that reorder text become a replacement character.
@@ -144,7 +171,11 @@ fn visible(c: char) -> char {
 
 /// The first characters of a key, for people; other texts as they are.
 pub(crate) fn short(key: &str) -> &str {
-    if key.len() == 64 { key.get(..16).unwrap_or(key) } else { key }
+    if key.len() == 64 {
+        key.get(..16).unwrap_or(key)
+    } else {
+        key
+    }
 }
 
 /// Shows a failure on standard error.
@@ -153,12 +184,21 @@ pub(crate) fn report(error: &CliError, json: bool) {
     let _ = if json {
         writeln!(stderr, "{}", error.to_json())
     } else {
-        writeln!(stderr, "error: {}\n  → {}", printable(error.message()), printable(error.next_step()))
+        writeln!(
+            stderr,
+            "error: {}\n  → {}",
+            printable(error.message()),
+            printable(error.next_step())
+        )
     };
 }
 
 fn to_json<T: Serialize + ?Sized>(value: &T, pretty: bool) -> Result<String, CliError> {
-    let text = if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
+    let text = if pretty {
+        serde_json::to_string_pretty(value)
+    } else {
+        serde_json::to_string(value)
+    };
     text.map_err(|error| CliError::local(format!("The result is not JSON: {error}"), "Report it."))
 }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 /// A duration as people write it: `90`, `90s`, `15m`, `12h`, `7d`. A bare number is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a duration: write a number and s, m, h or d, for example 15m or 7d");
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let split = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let number: f64 = number.parse().map_err(|_| wrong())?;
     let factor = match unit {
@@ -23,10 +25,16 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 
 /// A time of day in the local zone, with the date if it is not today.
 pub(crate) fn local_time(at: Timestamp) -> String {
-    let Ok(moment) = jiff::Timestamp::from_millisecond(at.as_ms()) else { return at.to_string() };
+    let Ok(moment) = jiff::Timestamp::from_millisecond(at.as_ms()) else {
+        return at.to_string();
+    };
     let zone = jiff::tz::TimeZone::system();
     let (then, now) = (moment.to_zoned(zone.clone()), jiff::Timestamp::now().to_zoned(zone));
-    let format = if then.date() == now.date() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M" };
+    let format = if then.date() == now.date() {
+        "%H:%M:%S"
+    } else {
+        "%Y-%m-%d %H:%M"
+    };
     then.strftime(format).to_string()
 }
 
@@ -51,7 +59,10 @@ pub(crate) fn tool_arguments(words: &[String]) -> Result<Value, CliError> {
         && word.trim_start().starts_with('{')
     {
         return serde_json::from_str(word).map_err(|error| {
-            CliError::usage(format!("The arguments are not JSON: {error}."), "Quote the object: '{\"key\": \"value\"}'.")
+            CliError::usage(
+                format!("The arguments are not JSON: {error}."),
+                "Quote the object: '{\"key\": \"value\"}'.",
+            )
         });
     }
     let mut object = Map::new();
@@ -85,7 +96,10 @@ mod tests {
     #[test]
     fn arguments_of_tools() {
         let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-        assert_eq!(tool_arguments(&words(&["a=1", "b=x y", "c=[1]"])).unwrap(), json!({"a": 1, "b": "x y", "c": [1]}));
+        assert_eq!(
+            tool_arguments(&words(&["a=1", "b=x y", "c=[1]"])).unwrap(),
+            json!({"a": 1, "b": "x y", "c": [1]})
+        );
         assert_eq!(tool_arguments(&words(&[r#"{"a": null}"#])).unwrap(), json!({"a": null}));
         assert_eq!(tool_arguments(&[]).unwrap(), json!({}));
         assert!(tool_arguments(&words(&["a"])).is_err());

@@ -1,4 +1,5 @@
 //! Arguments, help, exit codes and what is printed where, without a broker.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
@@ -15,11 +16,18 @@ fn every_command_has_help_with_examples() {
     let overview = person.run(&["--help"]);
     assert_eq!(overview.code, 0);
     for command in COMMANDS {
-        assert!(overview.stdout.contains(&format!("\n  {command} ")), "{command} in {}", overview.stdout);
+        assert!(
+            overview.stdout.contains(&format!("\n  {command} ")),
+            "{command} in {}",
+            overview.stdout
+        );
         let help = person.run(&[command, "--help"]);
         assert_eq!((help.code, help.stderr.as_str()), (0, ""), "{command}");
         assert!(help.stdout.contains("Examples:"), "{command}: {}", help.stdout);
-        assert!(help.stdout.contains(&format!("claudemesh {command}")) || *command == "mcp", "{command}");
+        assert!(
+            help.stdout.contains(&format!("claudemesh {command}")) || *command == "mcp",
+            "{command}"
+        );
     }
 }
 
@@ -48,7 +56,10 @@ fn mistakes_are_refused_with_a_hint_and_code_3() {
     ] {
         let run = person.run(words);
         assert_eq!((run.code, run.stdout.as_str()), (3, ""), "{words:?} {run:?}");
-        assert!(run.stderr.starts_with("error: ") && run.stderr.contains(hint), "{words:?} {run:?}");
+        assert!(
+            run.stderr.starts_with("error: ") && run.stderr.contains(hint),
+            "{words:?} {run:?}"
+        );
     }
 }
 
@@ -67,7 +78,10 @@ fn errors_are_one_json_document_on_standard_error() {
         let error = run.error();
         assert_eq!(error["error"]["code"], code, "{words:?}");
         for member in ["message", "next"] {
-            assert!(error["error"][member].as_str().is_some_and(|text| !text.is_empty()), "{error}");
+            assert!(
+                error["error"][member].as_str().is_some_and(|text| !text.is_empty()),
+                "{error}"
+            );
         }
     }
 }

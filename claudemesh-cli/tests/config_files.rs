@@ -1,5 +1,6 @@
 //! The configuration directory: format of the original, permissions, several processes at once.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
@@ -32,8 +33,12 @@ fn original() -> Value {
 }
 
 fn public_of(seed: &str) -> String {
-    let bytes: Vec<u8> = (0..32).map(|index| u8::from_str_radix(&seed[index * 2..index * 2 + 2], 16).unwrap()).collect();
-    claudemesh_crypto::SecretKey::from_seed(&bytes.try_into().unwrap()).public().to_string()
+    let bytes: Vec<u8> = (0..32)
+        .map(|index| u8::from_str_radix(&seed[index * 2..index * 2 + 2], 16).unwrap())
+        .collect();
+    claudemesh_crypto::SecretKey::from_seed(&bytes.try_into().unwrap())
+        .public()
+        .to_string()
 }
 
 fn write(person: &Person, value: &Value) {
@@ -60,8 +65,14 @@ fn a_configuration_of_the_original_is_read_and_kept() {
     let text = fs::read_to_string(person.dir.join("config.json")).unwrap();
     let mut expected = original();
     expected["meshes"].as_array_mut().unwrap().pop();
-    assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected, "nothing else changes");
-    assert!(text.starts_with("{\n  \"version\": 1,\n  \"meshes\": [\n    {\n      \"meshId\"") && text.ends_with("}\n"));
+    assert_eq!(
+        serde_json::from_str::<Value>(&text).unwrap(),
+        expected,
+        "nothing else changes"
+    );
+    assert!(
+        text.starts_with("{\n  \"version\": 1,\n  \"meshes\": [\n    {\n      \"meshId\"") && text.ends_with("}\n")
+    );
     assert_eq!((mode(&person, "config.json"), mode(&person, ".")), (0o600, 0o700));
 }
 
@@ -71,9 +82,18 @@ fn secrets_of_the_original_are_used_and_never_shown() {
     write(&person, &original());
     let run = person.run(&["status", "--mesh", "team"]);
     assert_eq!(run.code, 4, "the key is accepted, the broker is not there: {run:?}");
-    for words in [&["list"][..], &["list", "--json"], &["status"], &["status", "--json"], &["info"]] {
+    for words in [
+        &["list"][..],
+        &["list", "--json"],
+        &["status"],
+        &["status", "--json"],
+        &["info"],
+    ] {
         let run = person.run_with(words, &[("CLAUDEMESH_DEBUG", "trace")]);
-        assert!(!run.stdout.contains(&"1".repeat(64)) && !run.stderr.contains(&"1".repeat(64)), "{words:?}");
+        assert!(
+            !run.stdout.contains(&"1".repeat(64)) && !run.stderr.contains(&"1".repeat(64)),
+            "{words:?}"
+        );
     }
 }
 
@@ -93,7 +113,10 @@ fn several_meshes_need_a_choice() {
     write(&person, &original());
     let run = person.run(&["info"]);
     assert_eq!(run.code, 3);
-    assert!(run.stderr.contains("--mesh") && run.stderr.contains("team, other"), "{run:?}");
+    assert!(
+        run.stderr.contains("--mesh") && run.stderr.contains("team, other"),
+        "{run:?}"
+    );
     let run = person.run(&["send", "ana", "hi", "--mesh=nope"]);
     assert_eq!(run.code, 5);
     assert!(run.stderr.contains("team, other"), "{run:?}");
@@ -125,7 +148,11 @@ fn open_permissions_are_named_with_the_fix() {
 fn a_damaged_file_is_an_error_and_stays() {
     let person = Person::new();
     write(&person, &json!({}));
-    assert_eq!(person.json(&["list"])["meshes"], json!([]), "no list of meshes is an empty one");
+    assert_eq!(
+        person.json(&["list"])["meshes"],
+        json!([]),
+        "no list of meshes is an empty one"
+    );
     fs::write(person.dir.join("config.json"), "{").unwrap();
     let run = person.run(&["list"]);
     assert_eq!(run.code, 8);
@@ -148,12 +175,19 @@ fn processes_that_write_at_once_lose_nothing() {
     config["meshes"] = json!(meshes);
     write(&person, &config);
     let slugs: Vec<String> = (0..11).map(|index| format!("team-{index}")).collect();
-    let children: Vec<_> =
-        slugs.iter().map(|slug| person.command(&["leave", slug, "--yes", "--quiet"]).spawn().unwrap()).collect();
+    let children: Vec<_> = slugs
+        .iter()
+        .map(|slug| person.command(&["leave", slug, "--yes", "--quiet"]).spawn().unwrap())
+        .collect();
     for mut child in children {
         assert!(child.wait().unwrap().success());
     }
     let left = person.json(&["list"]);
-    let left: Vec<_> = left["meshes"].as_array().unwrap().iter().map(|mesh| mesh["slug"].as_str().unwrap()).collect();
+    let left: Vec<_> = left["meshes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|mesh| mesh["slug"].as_str().unwrap())
+        .collect();
     assert_eq!(left, ["team-11"]);
 }

@@ -1,5 +1,6 @@
 //! The commands against a real broker: `up` in one process, a second person in others.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
@@ -28,7 +29,12 @@ impl Mesh {
 }
 
 fn texts(inbox: &Value) -> Vec<&str> {
-    inbox["messages"].as_array().unwrap().iter().map(|message| message["text"].as_str().unwrap()).collect()
+    inbox["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|message| message["text"].as_str().unwrap())
+        .collect()
 }
 
 #[test]
@@ -51,30 +57,49 @@ fn two_people_on_one_broker() {
     // One-shot commands are not peers, and members are found without being connected.
     let peers = kai.json(&["peers", "--all"]);
     assert_eq!(peers["meshes"][0]["peers"], json!([]));
-    let names: Vec<_> =
-        peers["meshes"][0]["members"].as_array().unwrap().iter().map(|member| member["displayName"].as_str().unwrap()).collect();
+    let names: Vec<_> = peers["meshes"][0]["members"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|member| member["displayName"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["kai", "ana"]);
 
     // A message waits for who is away; looking does not take it, other commands do not either.
     let sent = kai.json(&["send", "ana", "hello", "from", "kai"]);
     assert_eq!((&sent["stage"], &sent["recipients"]), (&json!("accepted"), &json!(1)));
     let id = sent["messageId"].as_str().unwrap();
-    for words in [&["peers"][..], &["info"], &["status"], &["state", "list"], &["audit"], &["verify"]] {
+    for words in [
+        &["peers"][..],
+        &["info"],
+        &["status"],
+        &["state", "list"],
+        &["audit"],
+        &["verify"],
+    ] {
         ana.json(words);
     }
     let stage = |id: &str| kai.json(&["status", "--message", id])["recipients"][0]["stage"].clone();
     assert_eq!(stage(id), "accepted");
     let peeked = ana.json(&["inbox", "--peek"]);
-    assert_eq!((texts(&peeked), &peeked["peeked"]), (vec!["hello from kai"], &json!(true)));
+    assert_eq!(
+        (texts(&peeked), &peeked["peeked"]),
+        (vec!["hello from kai"], &json!(true))
+    );
     assert_eq!(stage(id), "accepted");
     let inbox = ana.json(&["inbox"]);
     assert_eq!(texts(&inbox), ["hello from kai"]);
     assert_eq!(inbox["messages"][0]["authenticated"], true);
     assert_eq!(inbox["messages"][0]["from"], "kai");
     let status = kai.json(&["status", "--message", id]);
-    assert_eq!((&status["recipients"][0]["stage"], &status["recipients"][0]["adapter"]), (&json!("read"), &json!("terminal")));
+    assert_eq!(
+        (&status["recipients"][0]["stage"], &status["recipients"][0]["adapter"]),
+        (&json!("read"), &json!("terminal"))
+    );
     assert_eq!(texts(&ana.json(&["inbox"])), Vec::<&str>::new(), "nothing comes twice");
-    mesh.up.wait_for("the receipt", |line| line["receipt"]["messageId"] == id && line["receipt"]["stage"] == "read");
+    mesh.up.wait_for("the receipt", |line| {
+        line["receipt"]["messageId"] == id && line["receipt"]["stage"] == "read"
+    });
 
     // The rest of the daily commands.
     kai.json(&["state", "set", "sprint", "42"]);
@@ -83,10 +108,14 @@ fn two_people_on_one_broker() {
     assert_eq!(ana.json(&["state", "list"])["entries"][0]["updatedBy"], "kai");
     ana.json(&["state", "delete", "sprint"]);
     assert_eq!(ana.run(&["state", "get", "sprint"]).code, 5);
-    mesh.up.wait_for("the state change", |line| line["event"] == "state_deleted");
+    mesh.up
+        .wait_for("the state change", |line| line["event"] == "state_deleted");
 
     let info = ana.json(&["info"]);
-    assert_eq!((&info["slug"], &info["members"], &info["displayName"]), (&json!("team-one"), &json!(2), &json!("ana")));
+    assert_eq!(
+        (&info["slug"], &info["members"], &info["displayName"]),
+        (&json!("team-one"), &json!(2), &json!("ana"))
+    );
     let status = ana.json(&["status"]);
     assert_eq!(status["meshes"][0]["ok"], true);
     assert!(status["meshes"][0]["connectMs"].is_u64() && status["meshes"][0]["roundTripMs"].is_f64());
@@ -98,13 +127,19 @@ fn two_people_on_one_broker() {
 
     // Both sides see the same digits.
     let (seen_by_kai, seen_by_ana) = (kai.json(&["verify", "ana"]), ana.json(&["verify", "kai"]));
-    assert_eq!(seen_by_kai["peers"][0]["safetyNumber"], seen_by_ana["peers"][0]["safetyNumber"]);
+    assert_eq!(
+        seen_by_kai["peers"][0]["safetyNumber"],
+        seen_by_ana["peers"][0]["safetyNumber"]
+    );
     assert_eq!(seen_by_kai["groupHead"], seen_by_ana["groupHead"]);
 
     // A broken recipient is told at once.
     let run = kai.run(&["send", "anna", "hi", "--json"]);
     assert_eq!((run.code, &run.error()["error"]["code"]), (5, &json!("no_such_peer")));
-    assert!(run.error()["error"]["next"].as_str().unwrap().contains("ana"), "{run:?}");
+    assert!(
+        run.error()["error"]["next"].as_str().unwrap().contains("ana"),
+        "{run:?}"
+    );
 
     assert_eq!(mesh.up.stop("INT"), 0);
 }
@@ -120,12 +155,23 @@ fn groups_profiles_and_grants() {
     assert_eq!(texts(&inbox), ["to everybody"]);
     assert_eq!(inbox["messages"][0]["authenticated"], true);
 
-    let profile = ana.json(&["profile", "--name", "Ana B", "--role-tag", "backend", "--groups", "eng:lead,docs"]);
+    let profile = ana.json(&[
+        "profile",
+        "--name",
+        "Ana B",
+        "--role-tag",
+        "backend",
+        "--groups",
+        "eng:lead,docs",
+    ]);
     assert_eq!(profile["member"]["displayName"], "Ana B");
     assert_eq!(profile["member"]["groups"][0], json!({"name": "eng", "role": "lead"}));
     assert_eq!(ana.json(&["profile"])["member"]["roleTag"], "backend");
     assert_eq!(ana.run(&["profile", "--member", "kai", "--name", "x"]).code, 7);
-    assert_eq!(kai.json(&["profile", "--member", "Ana B", "--name", "ana"])["member"]["displayName"], "ana");
+    assert_eq!(
+        kai.json(&["profile", "--member", "Ana B", "--name", "ana"])["member"]["displayName"],
+        "ana"
+    );
 
     // Grants are kept by member key and hold although nobody is connected.
     let kai_key = kai.json(&["list"])["meshes"][0]["pubkey"].as_str().unwrap().to_owned();
@@ -133,7 +179,10 @@ fn groups_profiles_and_grants() {
     assert_eq!(blocked["grants"][&kai_key], json!([]));
     assert_eq!(blocked["names"][&kai_key], "kai");
     assert_eq!(kai.run(&["send", "ana", "hi"]).code, 7);
-    assert_eq!(ana.json(&["grant", &kai_key[..8], "dm"])["grants"][&kai_key], json!(["dm"]));
+    assert_eq!(
+        ana.json(&["grant", &kai_key[..8], "dm"])["grants"][&kai_key],
+        json!(["dm"])
+    );
     assert_eq!(kai.run(&["send", "ana", "hi again"]).code, 0);
     assert_eq!(ana.json(&["revoke", "kai", "dm"])["grants"][&kai_key], json!([]));
     assert_eq!(ana.json(&["block", "kai", "--reset"])["grants"], json!({}));
@@ -162,7 +211,8 @@ fn the_mail_of_a_connected_session_is_left_to_it() {
     let mesh = Mesh::start();
     let (kai, ana) = (&mesh.kai, &mesh.ana);
     let following = ana.start(&["inbox", "--follow", "--json"]);
-    mesh.up.wait_for("ana", |line| line["event"] == "peer_joined" && line["actor"] == "ana");
+    mesh.up
+        .wait_for("ana", |line| line["event"] == "peer_joined" && line["actor"] == "ana");
 
     let sent = kai.json(&["send", "ana", "are you there?", "--wait", "read"]);
     assert_eq!(sent["status"]["recipients"][0]["stage"], "read");
@@ -170,13 +220,30 @@ fn the_mail_of_a_connected_session_is_left_to_it() {
 
     kai.json(&["send", "ana", "when you have time", "--priority", "low"]);
     let looked = ana.json(&["inbox"]);
-    assert_eq!((texts(&looked), &looked["peeked"]), (vec!["when you have time"], &json!(true)));
+    assert_eq!(
+        (texts(&looked), &looked["peeked"]),
+        (vec!["when you have time"], &json!(true))
+    );
     assert_eq!(following.stop("INT"), 0);
-    mesh.up.wait_for("ana's leaving", |line| line["event"] == "peer_left" && line["actor"] == "ana");
+    mesh.up.wait_for("ana's leaving", |line| {
+        line["event"] == "peer_left" && line["actor"] == "ana"
+    });
     let inbox = ana.json(&["inbox"]);
-    assert_eq!((texts(&inbox), &inbox["peeked"]), (vec!["when you have time"], &json!(false)));
+    assert_eq!(
+        (texts(&inbox), &inbox["peeked"]),
+        (vec!["when you have time"], &json!(false))
+    );
 
-    let late = kai.run(&["send", "ana", "nobody home", "--wait", "read", "--timeout", "1s", "--json"]);
+    let late = kai.run(&[
+        "send",
+        "ana",
+        "nobody home",
+        "--wait",
+        "read",
+        "--timeout",
+        "1s",
+        "--json",
+    ]);
     assert_eq!((late.code, &late.error()["error"]["code"]), (4, &json!("timeout")));
 }
 
@@ -195,11 +262,18 @@ fn up_is_found_again_and_remembers() {
 
     let once_more = mesh.kai.start(&["up", "--json", "--data-dir", data.to_str().unwrap()]);
     let ready = once_more.wait_for("ready", |line| line["event"] == "ready");
-    assert_eq!((&ready["started"], &ready["url"]), (&json!(true), &mesh.ready["url"]), "the same port");
+    assert_eq!(
+        (&ready["started"], &ready["url"]),
+        (&json!(true), &mesh.ready["url"]),
+        "the same port"
+    );
     assert_eq!(texts(&mesh.ana.json(&["inbox"])), ["kept over a restart"]);
 
     let left = mesh.ana.json(&["leave", "team-one", "--yes", "--remove-me"]);
-    assert_eq!((&left["removedFromBroker"], &left["remaining"]), (&json!(true), &json!([])));
+    assert_eq!(
+        (&left["removedFromBroker"], &left["remaining"]),
+        (&json!(true), &json!([]))
+    );
     assert!(!mesh.ana.dir.join("keys/team-one.key").exists());
     let members = mesh.kai.json(&["peers", "--all"]);
     assert_eq!(members["meshes"][0]["members"].as_array().unwrap().len(), 1);
@@ -212,7 +286,9 @@ fn the_demo_shows_the_whole_ladder_and_answers() {
     assert_eq!(ready["started"], true);
     let mut seen = Vec::new();
     for stage in ["delivered", "surfaced", "read"] {
-        let line = up.wait_for(stage, |line| line["receipt"]["name"] == "ben" && line["receipt"]["stage"] == stage);
+        let line = up.wait_for(stage, |line| {
+            line["receipt"]["name"] == "ben" && line["receipt"]["stage"] == stage
+        });
         seen.push(line["receipt"]["messageId"].clone());
     }
     assert!(seen.iter().all(|id| *id == seen[0]), "one message: {seen:?}");

@@ -10,10 +10,12 @@ use claudemesh_proto::ops::{AuditQuery, AuditVerify};
 
 /// Reads the mesh's audit log, the newest entry first, or checks its hash chain.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  claudemesh audit --limit 20\n  claudemesh audit --type message_sent --json\n  \
+#[command(
+    after_help = "Examples:\n  claudemesh audit --limit 20\n  claudemesh audit --type message_sent --json\n  \
     claudemesh audit --verify\n\n\
     JSON: {\"entries\":[{\"id\",\"eventType\",\"actor\",\"payload\",\"hash\",\"createdAt\"}],\"total\"};\n\
-    with --verify {\"valid\",\"entries\",\"brokenAt\"}. Exit code 8 if the chain is broken.")]
+    with --verify {\"valid\",\"entries\",\"brokenAt\"}. Exit code 8 if the chain is broken."
+)]
 pub(crate) struct AuditArgs {
     /// Check that no entry was changed or removed
     #[arg(long, conflicts_with_all = ["limit", "kind"])]
@@ -39,7 +41,13 @@ pub(crate) async fn run(context: Context, arguments: AuditArgs) -> Result<(), Cl
 }
 
 async fn query(session: &Session, out: Output, arguments: AuditArgs) -> Result<(), CliError> {
-    let page = session.call(AuditQuery { limit: arguments.limit, offset: None, event_type: arguments.kind }).await?;
+    let page = session
+        .call(AuditQuery {
+            limit: arguments.limit,
+            offset: None,
+            event_type: arguments.kind,
+        })
+        .await?;
     out.json(&page)?;
     let rows: Vec<_> = page
         .entries
@@ -63,10 +71,15 @@ async fn verify(session: &Session, out: Output) -> Result<(), CliError> {
     let result = session.call(AuditVerify {}).await?;
     out.json(&result)?;
     if result.valid {
-        out.line(out.paint(Style::Good, format!("The audit log is whole: {} entries.", result.entries)));
+        out.line(out.paint(
+            Style::Good,
+            format!("The audit log is whole: {} entries.", result.entries),
+        ));
         return Ok(());
     }
     let place = result.broken_at.map(|id| format!(" at entry {id}")).unwrap_or_default();
-    Err(CliError::new(ErrorCode::AuditError, format!("The audit log was changed{place}."))
-        .next("Keep a copy of the broker's store and ask its operator what happened."))
+    Err(
+        CliError::new(ErrorCode::AuditError, format!("The audit log was changed{place}."))
+            .next("Keep a copy of the broker's store and ask its operator what happened."),
+    )
 }

@@ -23,8 +23,12 @@ pub(crate) async fn run(context: Context, _: BrokerArgs) -> Result<(), CliError>
         .await
         .map_err(|error| CliError::local(format!("The broker does not start: {error}"), "Check its settings."))?;
     let url = running.websocket_url();
-    context.out.json_line(&serde_json::json!({ "event": "ready", "url": url, "dataDir": data_dir }))?;
-    context.out.line(format!("broker  {url}, data in {}", data_dir.display()));
+    context
+        .out
+        .json_line(&serde_json::json!({ "event": "ready", "url": url, "dataDir": data_dir }))?;
+    context
+        .out
+        .line(format!("broker  {url}, data in {}", data_dir.display()));
     signals::stop().await;
     context.out.note("Stopping…");
     running.shutdown().await;

@@ -9,7 +9,10 @@ pub(crate) fn ask(yes: bool, question: &str) -> Result<(), CliError> {
         return Ok(());
     }
     if !io::stdin().is_terminal() {
-        return Err(CliError::usage("This needs a confirmation.", "Repeat the command with --yes."));
+        return Err(CliError::usage(
+            "This needs a confirmation.",
+            "Repeat the command with --yes.",
+        ));
     }
     let mut stderr = io::stderr().lock();
     let _ = write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush());

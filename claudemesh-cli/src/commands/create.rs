@@ -33,10 +33,17 @@ fn show(context: &Context, enrolled: &Enrolled) -> Result<(), CliError> {
     let out = context.out;
     out.json(enrolled)?;
     let slug = out.paint(Style::Bold, &enrolled.slug);
-    out.line(format!("Created {} ({slug}) on {}.", printable(&enrolled.name), enrolled.broker_url));
+    out.line(format!(
+        "Created {} ({slug}) on {}.",
+        printable(&enrolled.name),
+        enrolled.broker_url
+    ));
     if let Some(remark) = &enrolled.remark {
         out.note(out.paint(Style::Warn, remark));
     }
-    out.note(format!("  → `claudemesh invite --mesh {}` makes a link for the next member.", enrolled.slug));
+    out.note(format!(
+        "  → `claudemesh invite --mesh {}` makes a link for the next member.",
+        enrolled.slug
+    ));
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Creating a mesh, inviting and joining: the client's flows plus this machine's configuration.
 
-use super::session::builder;
+use super::session::{builder, connect};
 use crate::config::{MeshEntry, default_broker, env};
 use crate::{CliError, Config, text};
 use claudemesh_client::flows::{self, InviteOptions};
@@ -58,7 +58,11 @@ pub(crate) struct Terms {
 
 impl Default for Terms {
     fn default() -> Self {
-        Self { role: Role::Member, uses: 10, expires: Duration::from_secs(7 * 86_400) }
+        Self {
+            role: Role::Member,
+            uses: 10,
+            expires: Duration::from_secs(7 * 86_400),
+        }
     }
 }
 
@@ -122,7 +126,7 @@ async fn settle(
     if let Some(secret) = secret {
         first = first.invite_secret(secret);
     }
-    match first.connect().await {
+    match connect(first).await {
         Ok(client) => {
             if !keyed(&client).await {
                 remarks.push("Group messages can be read when a member who may admit you is online.".to_owned());
@@ -132,7 +136,11 @@ async fn settle(
         Err(error) => remarks.push(format!("The first connection failed: {}", error.message())),
     }
     let remark = (!remarks.is_empty()).then(|| remarks.join(" "));
-    Ok(Enrolled { display_name: identity.display_name, remark, ..Enrolled::of(&entry) })
+    Ok(Enrolled {
+        display_name: identity.display_name,
+        remark,
+        ..Enrolled::of(&entry)
+    })
 }
 
 /// Waits a moment for the group keys.
@@ -148,7 +156,7 @@ pub(crate) async fn keyed(client: &MeshClient) -> bool {
 
 /// Makes an invite link.
 pub(crate) async fn invite(config: &Config, mesh: &MeshEntry, terms: &Terms) -> Result<Invitation, CliError> {
-    let client = builder(config, config.identity(mesh)?).observer(true).connect().await?;
+    let client = connect(builder(config, config.identity(mesh)?).observer(true)).await?;
     let options = InviteOptions {
         role: terms.role,
         max_uses: terms.uses,

@@ -11,10 +11,12 @@ use std::collections::BTreeMap;
 /// Changes what one member may do to you. Works by member key: the member need not be connected, and cannot shed it by
 /// connecting again.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Capabilities: read, dm, broadcast, state-read, state-write, file-read, all.\n\
+#[command(
+    after_help = "Capabilities: read, dm, broadcast, state-read, state-write, file-read, all.\n\
     Who has no entry may read, dm, broadcast and state-read.\n\n\
     Examples:\n  claudemesh grant ana file-read\n  claudemesh revoke ana dm broadcast\n  claudemesh grant 3f9c1b20 all --json\n\n\
-    JSON: {\"mesh\",\"grants\":{member key:[capabilities]},\"names\":{member key:name}}")]
+    JSON: {\"mesh\",\"grants\":{member key:[capabilities]},\"names\":{member key:name}}"
+)]
 pub(crate) struct GrantArgs {
     /// Name, key or beginning of the key of the member
     member: String,
@@ -25,8 +27,10 @@ pub(crate) struct GrantArgs {
 
 /// Refuses everything from a member: messages, and looking at you or your state.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  claudemesh block ana\n  claudemesh grant ana dm      # take it back in part\n  \
-    claudemesh block ana --reset # back to the defaults\n\nJSON: as `grants`")]
+#[command(
+    after_help = "Examples:\n  claudemesh block ana\n  claudemesh grant ana dm      # take it back in part\n  \
+    claudemesh block ana --reset # back to the defaults\n\nJSON: as `grants`"
+)]
 pub(crate) struct BlockArgs {
     /// Name, key or beginning of the key of the member
     member: String,
@@ -49,16 +53,25 @@ fn capabilities(word: &str) -> Result<CapabilityList, String> {
     if word == "all" {
         return Ok(CapabilityList(Capability::ALL.to_vec()));
     }
-    let found = Capability::ALL.into_iter().find(|capability| capability.as_str() == word);
+    let found = Capability::ALL
+        .into_iter()
+        .find(|capability| capability.as_str() == word);
     let names = || Capability::ALL.map(Capability::as_str).join(", ");
-    found.map(|capability| CapabilityList(vec![capability])).ok_or_else(|| format!("use one of {}, all", names()))
+    found
+        .map(|capability| CapabilityList(vec![capability]))
+        .ok_or_else(|| format!("use one of {}, all", names()))
 }
 
 /// Adds capabilities to a member's entry.
 pub(crate) async fn grant(context: Context, arguments: GrantArgs) -> Result<(), CliError> {
     let added = flat(&arguments.capabilities);
     change(&context, &arguments.member, |current| {
-        Some(Capability::ALL.into_iter().filter(|one| current.contains(one) || added.contains(one)).collect())
+        Some(
+            Capability::ALL
+                .into_iter()
+                .filter(|one| current.contains(one) || added.contains(one))
+                .collect(),
+        )
     })
     .await
 }
@@ -89,7 +102,13 @@ pub(crate) async fn list(context: Context, _: GrantsArgs) -> Result<(), CliError
 async fn read(session: &Session) -> Result<(Grants, BTreeMap<KeyHex, String>), CliError> {
     let grants = session.call(GetGrants {}).await?;
     let members = session.call(ListMembers {}).await?.members;
-    Ok((grants, members.into_iter().map(|member| (member.pubkey, member.display_name)).collect()))
+    Ok((
+        grants,
+        members
+            .into_iter()
+            .map(|member| (member.pubkey, member.display_name))
+            .collect(),
+    ))
 }
 
 fn flat(lists: &[CapabilityList]) -> Vec<Capability> {
@@ -106,10 +125,15 @@ async fn change(
     let work = async {
         let member = members::find(&session, member).await?;
         if member.pubkey.as_str() == session.mesh.pubkey {
-            return Err(CliError::usage("This is you.", "Name another member; `claudemesh peers --all` lists them."));
+            return Err(CliError::usage(
+                "This is you.",
+                "Name another member; `claudemesh peers --all` lists them.",
+            ));
         }
         let current = session.call(GetGrants {}).await?.grants;
-        let entry = current.get(&member.pubkey).map_or(&Capability::DEFAULT[..], Vec::as_slice);
+        let entry = current
+            .get(&member.pubkey)
+            .map_or(&Capability::DEFAULT[..], Vec::as_slice);
         let grants = BTreeMap::from([(member.pubkey.clone(), edit(entry))]);
         session.call(SetGrants { grants }).await?;
         read(&session).await
@@ -132,9 +156,21 @@ fn show(out: Output, mesh: &str, grants: &Grants, names: &BTreeMap<KeyHex, Strin
         .iter()
         .map(|(key, capabilities)| {
             let name = names.get(key).copied().unwrap_or_default();
-            let listed = capabilities.iter().map(|one| one.as_str()).collect::<Vec<_>>().join(", ");
-            let listed = if listed.is_empty() { styled(Style::Bad, "blocked") } else { cell(listed) };
-            vec![styled(Style::Bold, name), styled(Style::Dim, short(key.as_str())), listed]
+            let listed = capabilities
+                .iter()
+                .map(|one| one.as_str())
+                .collect::<Vec<_>>()
+                .join(", ");
+            let listed = if listed.is_empty() {
+                styled(Style::Bad, "blocked")
+            } else {
+                cell(listed)
+            };
+            vec![
+                styled(Style::Bold, name),
+                styled(Style::Dim, short(key.as_str())),
+                listed,
+            ]
         })
         .collect();
     out.table(&rows);

@@ -20,10 +20,12 @@ const POLL: Duration = Duration::from_millis(500);
 /// Shows waiting messages and tells their senders that they were read. While another session of yours is connected (an
 /// agent), the mail is for that session: the command then only looks.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  claudemesh inbox\n  claudemesh inbox --wait 30\n  claudemesh inbox --follow\n  \
+#[command(
+    after_help = "Examples:\n  claudemesh inbox\n  claudemesh inbox --wait 30\n  claudemesh inbox --follow\n  \
     claudemesh inbox --peek --json\n\n\
     JSON: {\"mesh\",\"peeked\":bool,\"messages\":[{\"messageId\",\"mesh\",\"from\",\"fromPubkey\",\"kind\",\"target\",\"priority\",\"text\",\n\
-    \"authenticated\",\"subtype\",\"warnings\",\"sentAt\"}],\"waiting\":{\"now\",\"next\",\"low\"}}; with --follow one message per line")]
+    \"authenticated\",\"subtype\",\"warnings\",\"sentAt\"}],\"waiting\":{\"now\",\"next\",\"low\"}}; with --follow one message per line"
+)]
 pub(crate) struct InboxArgs {
     /// Wait up to this many seconds for a message
     #[arg(long, value_name = "SECONDS", conflicts_with = "follow")]
@@ -70,7 +72,10 @@ async fn once(session: &Session, out: Output, arguments: &InboxArgs) -> Result<(
         out.line("No messages.");
     }
     if shared {
-        out.note(out.paint(Style::Dim, "Another session of yours is connected and gets these; this was a look only."));
+        out.note(out.paint(
+            Style::Dim,
+            "Another session of yours is connected and gets these; this was a look only.",
+        ));
     }
     if pulled.waiting.total() > 0 && !peek {
         out.note(format!("{} more wait; run the command again.", pulled.waiting.total()));
@@ -85,7 +90,9 @@ async fn once(session: &Session, out: Output, arguments: &InboxArgs) -> Result<(
 async fn another_session(session: &Session) -> Result<bool, CliError> {
     let peers = session.call(ListPeers {}).await?.peers;
     let mine = |key: &str| key == session.mesh.pubkey;
-    Ok(peers.iter().any(|peer| peer.member_pubkey.as_ref().is_some_and(|key| mine(key.as_str()))))
+    Ok(peers
+        .iter()
+        .any(|peer| peer.member_pubkey.as_ref().is_some_and(|key| mine(key.as_str()))))
 }
 
 async fn follow(context: &Context) -> Result<(), CliError> {
@@ -123,16 +130,26 @@ pub(crate) fn show(out: Output, message: &ReceivedMessage) {
         (MessageKind::Direct, _) | (_, None) => String::new(),
         (_, Some(target)) => format!(" to {}", one_line(target)),
     };
-    let urgent = if message.priority == Priority::Now { out.paint(Style::Warn, " now") } else { String::new() };
+    let urgent = if message.priority == Priority::Now {
+        out.paint(Style::Warn, " now")
+    } else {
+        String::new()
+    };
     let proof = match (message.kind, message.authenticated) {
         (MessageKind::Event, _) | (_, true) => String::new(),
         (_, false) => out.paint(Style::Warn, " (sender not proven)"),
     };
     let when = out.paint(Style::Dim, local_time(message.sent_at));
-    out.line(format!("{} {when}{target}{urgent}{proof}", out.paint(Style::Bold, one_line(&message.from))));
+    out.line(format!(
+        "{} {when}{target}{urgent}{proof}",
+        out.paint(Style::Bold, one_line(&message.from))
+    ));
     match &message.text {
         Some(text) => printable(text).lines().for_each(|line| out.line(format!("  {line}"))),
         None => out.line(out.paint(Style::Warn, "  (cannot be read)")),
     }
-    message.warnings.iter().for_each(|warning| out.line(out.paint(Style::Warn, format!("  ! {}", one_line(warning)))));
+    message
+        .warnings
+        .iter()
+        .for_each(|warning| out.line(out.paint(Style::Warn, format!("  ! {}", one_line(warning)))));
 }

@@ -9,8 +9,10 @@ use serde::Serialize;
 
 /// Shows what a mesh holds: peers, members, groups, state keys and your place in it.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  claudemesh info\n  claudemesh info --mesh team --json\n\n\
-    JSON: {\"slug\",\"meshId\",\"memberId\",\"brokerUrl\",\"displayName\",\"peerCount\",\"stateCount\", and all fields of the tool mesh_info}")]
+#[command(
+    after_help = "Examples:\n  claudemesh info\n  claudemesh info --mesh team --json\n\n\
+    JSON: {\"slug\",\"meshId\",\"memberId\",\"brokerUrl\",\"displayName\",\"peerCount\",\"stateCount\", and all fields of the tool mesh_info}"
+)]
 pub(crate) struct InfoArgs {}
 
 #[derive(Serialize)]
@@ -43,18 +45,48 @@ pub(crate) async fn run(context: Context, _: InfoArgs) -> Result<(), CliError> {
         info: &info,
     })?;
     let line = |label: &str, value: String| vec![styled(Style::Dim, label), cell(value)];
-    let list = |items: &[String]| if items.is_empty() { "none".to_owned() } else { items.join(", ") };
-    let groups: Vec<String> = info.your_groups.iter().map(|group| format!("@{}", group.name)).collect();
+    let list = |items: &[String]| {
+        if items.is_empty() {
+            "none".to_owned()
+        } else {
+            items.join(", ")
+        }
+    };
+    let groups: Vec<String> = info
+        .your_groups
+        .iter()
+        .map(|group| format!("@{}", group.name))
+        .collect();
     context.out.table(&[
         line("mesh", format!("{} ({})", mesh.name, mesh.slug)),
         line("id", mesh.mesh_id.clone()),
         line("broker", mesh.broker_url.clone()),
-        line("you", [info.your_name.as_str(), &groups.join(" ")].join(" ").trim_end().to_owned()),
+        line(
+            "you",
+            [info.your_name.as_str(), &groups.join(" ")]
+                .join(" ")
+                .trim_end()
+                .to_owned(),
+        ),
         line("peers", format!("{} connected, {} members", info.peers, info.members)),
         line("groups", list(&info.groups)),
         line("state", list(&info.state_keys)),
-        line("tasks", format!("{} open, {} claimed, {} done", info.tasks.open, info.tasks.claimed, info.tasks.done)),
-        line("holds", format!("{} memories, {} files, {} streams", info.memory_count, info.file_count, info.streams.len())),
+        line(
+            "tasks",
+            format!(
+                "{} open, {} claimed, {} done",
+                info.tasks.open, info.tasks.claimed, info.tasks.done
+            ),
+        ),
+        line(
+            "holds",
+            format!(
+                "{} memories, {} files, {} streams",
+                info.memory_count,
+                info.file_count,
+                info.streams.len()
+            ),
+        ),
     ]);
     Ok(())
 }

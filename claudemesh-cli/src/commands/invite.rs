@@ -10,9 +10,12 @@ use std::time::Duration;
 /// Makes an invite link. Whoever has the link can join until it is used up or ends: send it over a private channel. The
 /// part after # is a secret that the broker never sees.
 #[derive(clap::Args, Debug)]
-#[command(visible_alias = "share", after_help = "Examples:\n  claudemesh invite\n  claudemesh invite --uses 10 --expires 2h\n  \
+#[command(
+    visible_alias = "share",
+    after_help = "Examples:\n  claudemesh invite\n  claudemesh invite --uses 10 --expires 2h\n  \
     claudemesh invite --role admin --json\n\n\
-    JSON: {\"mesh\",\"url\",\"code\",\"token\" (for the original's clients),\"role\",\"uses\",\"expiresAt\",\"remark\"}")]
+    JSON: {\"mesh\",\"url\",\"code\",\"token\" (for the original's clients),\"role\",\"uses\",\"expiresAt\",\"remark\"}"
+)]
 pub(crate) struct InviteArgs {
     /// Standing of who joins with it; only the owner may invite admins
     #[arg(long, default_value = "member", value_parser = ["member", "admin"])]
@@ -28,8 +31,16 @@ pub(crate) struct InviteArgs {
 /// Makes a link.
 pub(crate) async fn run(context: Context, arguments: InviteArgs) -> Result<(), CliError> {
     let mesh = context.config.mesh(context.mesh.as_deref())?;
-    let role = if arguments.role == "admin" { Role::Admin } else { Role::Member };
-    let terms = Terms { role, uses: arguments.uses, expires: arguments.expires };
+    let role = if arguments.role == "admin" {
+        Role::Admin
+    } else {
+        Role::Member
+    };
+    let terms = Terms {
+        role,
+        uses: arguments.uses,
+        expires: arguments.expires,
+    };
     let invitation = enrol::invite(&context.config, mesh, &terms).await?;
     show(&context, &invitation)
 }
@@ -38,12 +49,26 @@ fn show(context: &Context, invitation: &Invitation) -> Result<(), CliError> {
     let out = context.out;
     out.json(invitation)?;
     out.line(&invitation.url);
-    let uses = if invitation.uses == 1 { "once".to_owned() } else { format!("{} times", invitation.uses) };
+    let uses = if invitation.uses == 1 {
+        "once".to_owned()
+    } else {
+        format!("{} times", invitation.uses)
+    };
     let until = text::local_time(invitation.expires_at);
-    out.note(out.paint(Style::Dim, format!("for {}, as {}; works {uses}, until {until}", invitation.mesh, invitation.role.as_str())));
+    out.note(out.paint(
+        Style::Dim,
+        format!(
+            "for {}, as {}; works {uses}, until {until}",
+            invitation.mesh,
+            invitation.role.as_str()
+        ),
+    ));
     if let Some(remark) = &invitation.remark {
         out.note(out.paint(Style::Warn, remark));
     }
-    out.note(out.paint(Style::Dim, "Whoever has this link can join: send it over a private channel."));
+    out.note(out.paint(
+        Style::Dim,
+        "Whoever has this link can join: send it over a private channel.",
+    ));
     Ok(())
 }

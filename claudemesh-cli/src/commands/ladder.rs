@@ -20,7 +20,10 @@ pub(crate) fn show(out: Output, status: &MessageStatusResult) -> Result<(), CliE
     out.json(status)?;
     let accepted = status.accepted_at.map(local_time).unwrap_or_default();
     let target = one_line(short(&status.target_spec));
-    out.line(format!("message {} to {target}, accepted {accepted}", status.message_id));
+    out.line(format!(
+        "message {} to {target}, accepted {accepted}",
+        status.message_id
+    ));
     let rows: Vec<_> = status.recipients.iter().map(row).collect();
     out.table(&rows);
     Ok(())
@@ -31,10 +34,15 @@ fn row(recipient: &RecipientStatus) -> Vec<Cell> {
         Some(at) => styled(Style::Good, format!("{name} {}", local_time(at))),
         None => styled(Style::Dim, format!("{name} –")),
     };
-    let note = [recipient.adapter.as_ref().map(|adapter| format!("by {adapter}")), recipient.reason.clone()];
+    let note = [
+        recipient.adapter.as_ref().map(|adapter| format!("by {adapter}")),
+        recipient.reason.clone(),
+    ];
     vec![
         styled(Style::Bold, &recipient.name),
-        recipient.stage.map_or_else(|| cell(&recipient.status), |stage| styled(style(stage), stage.as_str())),
+        recipient
+            .stage
+            .map_or_else(|| cell(&recipient.status), |stage| styled(style(stage), stage.as_str())),
         reached("delivered", recipient.delivered_at),
         reached("surfaced", recipient.surfaced_at),
         reached("read", recipient.read_at),

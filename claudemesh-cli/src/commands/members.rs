@@ -28,16 +28,24 @@ pub(crate) fn pick(members: Vec<Member>, wanted: &str) -> Result<Member, CliErro
             [] => {}
             [member] => return Ok(member.clone()),
             _ => {
-                let keys = matches.iter().map(|member| format!("{} {}", member.display_name, member.pubkey));
+                let keys = matches
+                    .iter()
+                    .map(|member| format!("{} {}", member.display_name, member.pubkey));
                 let keys: Vec<String> = keys.collect();
-                return Err(CliError::new(ErrorCode::AmbiguousTarget, format!("{wanted} may be several members."))
-                    .next(format!("Use a key: {}.", keys.join(", "))));
+                return Err(
+                    CliError::new(ErrorCode::AmbiguousTarget, format!("{wanted} may be several members."))
+                        .next(format!("Use a key: {}.", keys.join(", "))),
+                );
             }
         }
     }
     let names: Vec<&str> = members.iter().map(|member| member.display_name.as_str()).collect();
-    Err(CliError::new(ErrorCode::NoSuchPeer, format!("No member is called {wanted}."))
-        .next(format!("Members: {}. `claudemesh peers --all` shows their keys.", names.join(", "))))
+    Err(
+        CliError::new(ErrorCode::NoSuchPeer, format!("No member is called {wanted}.")).next(format!(
+            "Members: {}. `claudemesh peers --all` shows their keys.",
+            names.join(", ")
+        )),
+    )
 }
 
 #[cfg(test)]
@@ -54,7 +62,13 @@ mod tests {
 
     #[test]
     fn names_keys_and_prefixes() {
-        let members = || vec![member("Ana", "aaaa1111aa"), member("ben", "bbbb222222"), member("Ben", "bbbb222233")];
+        let members = || {
+            vec![
+                member("Ana", "aaaa1111aa"),
+                member("ben", "bbbb222222"),
+                member("Ben", "bbbb222233"),
+            ]
+        };
         assert_eq!(pick(members(), "ana").unwrap().pubkey.as_str(), "aaaa1111aa");
         assert_eq!(pick(members(), "aaaa1111").unwrap().display_name, "Ana");
         assert_eq!(pick(members(), "bbbb222222").unwrap().pubkey.as_str(), "bbbb222222");

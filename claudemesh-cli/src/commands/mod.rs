@@ -48,13 +48,21 @@ pub(crate) struct Context {
 impl Context {
     /// Another view of the same.
     pub(crate) fn share(&self) -> Self {
-        Self { config: self.config.clone(), out: self.out, mesh: self.mesh.clone() }
+        Self {
+            config: self.config.clone(),
+            out: self.out,
+            mesh: self.mesh.clone(),
+        }
     }
 
     /// The mesh named with `--mesh`, else every joined mesh.
     pub(crate) fn selected(&self) -> Result<Vec<&MeshEntry>, CliError> {
         let one = || self.config.mesh(self.mesh.as_deref()).map(|mesh| vec![mesh]);
-        if self.mesh.is_some() || self.config.meshes().is_empty() { one() } else { Ok(self.config.meshes().iter().collect()) }
+        if self.mesh.is_some() || self.config.meshes().is_empty() {
+            one()
+        } else {
+            Ok(self.config.meshes().iter().collect())
+        }
     }
 }
 
@@ -131,7 +139,11 @@ pub(crate) async fn run(cli: Cli, out: Output) -> Result<(), CliError> {
     if !out.quiet {
         config.exposures().iter().for_each(|exposure| out.warn(exposure));
     }
-    let context = Context { config, out, mesh: cli.global.mesh };
+    let context = Context {
+        config,
+        out,
+        mesh: cli.global.mesh,
+    };
     match cli.command {
         Some(command) => dispatch(command, context).await,
         None => welcome::run(&context),

@@ -11,8 +11,10 @@ use serde::Serialize;
 
 /// Shows the connected sessions of each joined mesh, or with --all every member, online or not.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  claudemesh peers\n  claudemesh peers --all\n  claudemesh peers --mesh team --json\n\n\
-    JSON: {\"meshes\":[{\"mesh\",\"peers\":[…],\"members\":[…] with --all,\"error\"}]}")]
+#[command(
+    after_help = "Examples:\n  claudemesh peers\n  claudemesh peers --all\n  claudemesh peers --mesh team --json\n\n\
+    JSON: {\"meshes\":[{\"mesh\",\"peers\":[…],\"members\":[…] with --all,\"error\"}]}"
+)]
 pub(crate) struct PeersArgs {
     /// Show members that are not connected, too
     #[arg(long, short)]
@@ -39,11 +41,21 @@ pub(crate) async fn run(context: Context, arguments: PeersArgs) -> Result<(), Cl
                 let report = ask(&session, arguments.all).await;
                 session.close().await;
                 let (peers, members) = report?;
-                reports.push(MeshReport { mesh: &mesh.slug, peers, members, error: None });
+                reports.push(MeshReport {
+                    mesh: &mesh.slug,
+                    peers,
+                    members,
+                    error: None,
+                });
             }
             Err(error) => {
                 let text = error.to_string();
-                reports.push(MeshReport { mesh: &mesh.slug, peers: Vec::new(), members: None, error: Some(text) });
+                reports.push(MeshReport {
+                    mesh: &mesh.slug,
+                    peers: Vec::new(),
+                    members: None,
+                    error: Some(text),
+                });
                 failure = Some(error);
             }
         }
@@ -58,7 +70,11 @@ pub(crate) async fn run(context: Context, arguments: PeersArgs) -> Result<(), Cl
 
 async fn ask(session: &Session, all: bool) -> Result<(Vec<Peer>, Option<Vec<Member>>), CliError> {
     let peers = session.call(ListPeers {}).await?.peers;
-    let members = if all { Some(session.call(ListMembers {}).await?.members) } else { None };
+    let members = if all {
+        Some(session.call(ListMembers {}).await?.members)
+    } else {
+        None
+    };
     Ok((peers, members))
 }
 
@@ -84,9 +100,18 @@ pub(crate) fn peer_row(peer: &Peer) -> Vec<Cell> {
     let groups: Vec<String> = peer
         .groups
         .iter()
-        .map(|group| group.role.as_ref().map_or_else(|| format!("@{}", group.name), |role| format!("@{}:{role}", group.name)))
+        .map(|group| {
+            group
+                .role
+                .as_ref()
+                .map_or_else(|| format!("@{}", group.name), |role| format!("@{}:{role}", group.name))
+        })
         .collect();
-    let kind = [&peer.peer_type, &peer.channel, &peer.model].into_iter().flatten().cloned().collect::<Vec<_>>();
+    let kind = [&peer.peer_type, &peer.channel, &peer.model]
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect::<Vec<_>>();
     let key = peer.member_pubkey.as_ref().unwrap_or(&peer.pubkey);
     vec![
         cell(" "),
@@ -111,7 +136,11 @@ fn member_row(member: &Member) -> Vec<Cell> {
         cell(" "),
         dot,
         styled(Style::Bold, &member.display_name),
-        cell(if member.is_owner { "owner" } else { member.permission.as_str() }),
+        cell(if member.is_owner {
+            "owner"
+        } else {
+            member.permission.as_str()
+        }),
         cell(member.role_tag.as_deref().unwrap_or_default()),
         cell(groups.join(" ")),
         styled(Style::Dim, short(member.pubkey.as_str())),

@@ -9,9 +9,11 @@ use claudemesh_proto::model::{Group, GroupName, Member, MessageMode, Role};
 
 /// Shows a member's profile, or changes what is given. Admins may edit others with --member.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  claudemesh profile\n  claudemesh profile --name Ana --groups backend:lead,docs\n  \
+#[command(
+    after_help = "Examples:\n  claudemesh profile\n  claudemesh profile --name Ana --groups backend:lead,docs\n  \
     claudemesh profile --member ben --permission admin --json\n\n\
-    JSON: {\"mesh\",\"member\":{\"id\",\"pubkey\",\"displayName\",\"roleTag\",\"groups\",\"messageMode\",\"permission\",\"online\",…}}")]
+    JSON: {\"mesh\",\"member\":{\"id\",\"pubkey\",\"displayName\",\"roleTag\",\"groups\",\"messageMode\",\"permission\",\"online\",…}}"
+)]
 pub(crate) struct ProfileArgs {
     /// Whose profile: name, key or beginning of the key (yours if not given)
     #[arg(long)]
@@ -39,9 +41,15 @@ struct GroupList(Vec<Group>);
 fn groups(text: &str) -> Result<GroupList, String> {
     let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
     let group = |word: &str| {
-        let (name, role) = word.split_once(':').map_or((word, None), |(name, role)| (name, Some(role.to_owned())));
+        let (name, role) = word
+            .split_once(':')
+            .map_or((word, None), |(name, role)| (name, Some(role.to_owned())));
         let name = GroupName::new(name);
-        if name.as_str().is_empty() { Err(format!("{word:?} has no group name")) } else { Ok(Group { name, role }) }
+        if name.as_str().is_empty() {
+            Err(format!("{word:?} has no group name"))
+        } else {
+            Ok(Group { name, role })
+        }
     };
     words.map(group).collect::<Result<_, _>>().map(GroupList)
 }
@@ -57,7 +65,10 @@ impl ProfileArgs {
                 "off" => MessageMode::Off,
                 _ => MessageMode::Push,
             }),
-            permission: self.permission.as_deref().map(|text| if text == "admin" { Role::Admin } else { Role::Member }),
+            permission: self
+                .permission
+                .as_deref()
+                .map(|text| if text == "admin" { Role::Admin } else { Role::Member }),
             permissions: None,
         }
     }
@@ -90,15 +101,32 @@ fn show(out: Output, mesh: &str, member: &Member) -> Result<(), CliError> {
     let groups: Vec<String> = member
         .groups
         .iter()
-        .map(|group| group.role.as_ref().map_or_else(|| format!("@{}", group.name), |role| format!("@{}:{role}", group.name)))
+        .map(|group| {
+            group
+                .role
+                .as_ref()
+                .map_or_else(|| format!("@{}", group.name), |role| format!("@{}:{role}", group.name))
+        })
         .collect();
-    let line = |label: &str, value: &str| vec![styled(Style::Dim, label), cell(if value.is_empty() { "–" } else { value })];
+    let line = |label: &str, value: &str| {
+        vec![
+            styled(Style::Dim, label),
+            cell(if value.is_empty() { "–" } else { value }),
+        ]
+    };
     out.table(&[
         line("name", &member.display_name),
         line("role", member.role_tag.as_deref().unwrap_or_default()),
         line("groups", &groups.join(" ")),
         line("messages", mode),
-        line("access", if member.is_owner { "owner" } else { member.permission.as_str() }),
+        line(
+            "access",
+            if member.is_owner {
+                "owner"
+            } else {
+                member.permission.as_str()
+            },
+        ),
         line("key", member.pubkey.as_str()),
         line("member", member.id.as_str()),
         line("mesh", mesh),

@@ -8,8 +8,10 @@ use crate::output::printable;
 /// Removes a member from the mesh, ends its sessions and changes the mesh's keys, so that it cannot read what is sent
 /// later. For admins; only the owner may remove an admin.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  claudemesh remove ben\n  claudemesh remove 3f9c1b20 --yes --json\n\n\
-    JSON: {\"mesh\",\"memberId\",\"name\"}")]
+#[command(
+    after_help = "Examples:\n  claudemesh remove ben\n  claudemesh remove 3f9c1b20 --yes --json\n\n\
+    JSON: {\"mesh\",\"memberId\",\"name\"}"
+)]
 pub(crate) struct RemoveArgs {
     /// Name, key or beginning of the key of the member
     member: String,
@@ -24,7 +26,10 @@ pub(crate) async fn run(context: Context, arguments: RemoveArgs) -> Result<(), C
     let work = async {
         let member = members::find(&session, &arguments.member).await?;
         let name = printable(&member.display_name);
-        confirm::ask(arguments.yes, &format!("Remove {name} from {} for good?", session.mesh.slug))?;
+        confirm::ask(
+            arguments.yes,
+            &format!("Remove {name} from {} for good?", session.mesh.slug),
+        )?;
         session.remove_member(&member).await?;
         Ok(member)
     };
@@ -35,6 +40,10 @@ pub(crate) async fn run(context: Context, arguments: RemoveArgs) -> Result<(), C
     out.json(&serde_json::json!({
         "mesh": session.mesh.slug, "memberId": member.id, "name": member.display_name,
     }))?;
-    out.note(format!("{} is no longer a member of {}.", printable(&member.display_name), session.mesh.slug));
+    out.note(format!(
+        "{} is no longer a member of {}.",
+        printable(&member.display_name),
+        session.mesh.slug
+    ));
     Ok(())
 }

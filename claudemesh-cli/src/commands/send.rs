@@ -40,9 +40,15 @@ pub(crate) struct SendArgs {
 pub(crate) async fn run(context: Context, arguments: SendArgs) -> Result<(), CliError> {
     let message = arguments.message.join(" ");
     if message.trim().is_empty() {
-        return Err(CliError::usage("The message is empty.", "Write the message after the recipient."));
+        return Err(CliError::usage(
+            "The message is empty.",
+            "Write the message after the recipient.",
+        ));
     }
-    let priority = Priority::ALL.into_iter().find(|one| one.as_str() == arguments.priority).unwrap_or_default();
+    let priority = Priority::ALL
+        .into_iter()
+        .find(|one| one.as_str() == arguments.priority)
+        .unwrap_or_default();
     let wanted = arguments.wait.as_deref().map(stage);
     let session = Session::observe(&context).await?;
     let work = async {
@@ -61,16 +67,30 @@ pub(crate) async fn run(context: Context, arguments: SendArgs) -> Result<(), Cli
         "to": arguments.to, "mesh": session.mesh.slug, "messageId": sent.message_id, "stage": DeliveryStage::Accepted,
         "recipients": sent.recipients, "status": status,
     }))?;
-    let count = if sent.recipients == 1 { String::new() } else { format!(" ({} members)", sent.recipients) };
+    let count = if sent.recipients == 1 {
+        String::new()
+    } else {
+        format!(" ({} members)", sent.recipients)
+    };
     let accepted = out.paint(Style::Good, "accepted");
-    out.line(format!("{accepted} for {}{count}, id {}", one_line(&arguments.to), sent.message_id));
+    out.line(format!(
+        "{accepted} for {}{count}, id {}",
+        one_line(&arguments.to),
+        sent.message_id
+    ));
     if let Some(status) = &status {
         if !out.json {
             ladder::show(out, status)?;
         }
         return verdict(status, wanted);
     }
-    out.note(out.paint(Style::Dim, format!("`claudemesh status --message {}` tells how far it has come", sent.message_id)));
+    out.note(out.paint(
+        Style::Dim,
+        format!(
+            "`claudemesh status --message {}` tells how far it has come",
+            sent.message_id
+        ),
+    ));
     Ok(())
 }
 
@@ -119,15 +139,25 @@ fn verdict(status: &MessageStatusResult, wanted: Option<DeliveryStage>) -> Resul
         let at = recipient.stage.unwrap_or(DeliveryStage::Accepted);
         let name = one_line(&recipient.name);
         if rank(at) > rank(DeliveryStage::Read) {
-            let reason = recipient.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-            return Err(CliError::new(ErrorCode::Refused, format!("{name} does not get it: {}{reason}.", at.as_str())));
+            let reason = recipient
+                .reason
+                .as_deref()
+                .map(|reason| format!(" ({reason})"))
+                .unwrap_or_default();
+            return Err(CliError::new(
+                ErrorCode::Refused,
+                format!("{name} does not get it: {}{reason}.", at.as_str()),
+            ));
         }
         if rank(at) < rank(wanted) {
             return Err(CliError::new(
                 ErrorCode::Timeout,
                 format!("{name} has it as {}, not yet {}.", at.as_str(), wanted.as_str()),
             )
-            .next(format!("It stays on its way; ask again with `claudemesh status --message {}`.", status.message_id)));
+            .next(format!(
+                "It stays on its way; ask again with `claudemesh status --message {}`.",
+                status.message_id
+            )));
         }
     }
     Ok(())

@@ -11,10 +11,12 @@ use claudemesh_proto::ops::{DeleteState, GetState, ListState, SetState};
 
 /// Reads and changes the mesh's shared state: keys with JSON values that every member sees.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  claudemesh state set sprint 42\n  claudemesh state get sprint\n  \
+#[command(
+    after_help = "Examples:\n  claudemesh state set sprint 42\n  claudemesh state get sprint\n  \
     claudemesh state list --json\n\n\
     JSON: get {\"key\",\"value\",\"updatedBy\",\"updatedAt\",\"version\",\"exists\"}; set {\"key\",\"version\",\"updatedAt\"};\n\
-    list {\"entries\":[…]}; delete {\"key\",\"existed\"}")]
+    list {\"entries\":[…]}; delete {\"key\",\"existed\"}"
+)]
 pub(crate) struct StateArgs {
     #[command(subcommand)]
     action: Action,
@@ -38,10 +40,16 @@ enum Action {
         value: String,
     },
     /// List every key
-    #[command(visible_alias = "ls", after_help = "Examples:\n  claudemesh state list\n  claudemesh state list --json")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  claudemesh state list\n  claudemesh state list --json"
+    )]
     List {},
     /// Remove a key
-    #[command(visible_alias = "rm", after_help = "Examples:\n  claudemesh state delete sprint\n  claudemesh state rm sprint --json")]
+    #[command(
+        visible_alias = "rm",
+        after_help = "Examples:\n  claudemesh state delete sprint\n  claudemesh state rm sprint --json"
+    )]
     Delete {
         /// Name of the key
         key: String,
@@ -61,18 +69,34 @@ async fn act(session: &Session, out: Output, action: Action) -> Result<(), CliEr
         Action::Get { key } => {
             let result = session.call(GetState { key }).await?;
             if !result.exists {
-                return Err(CliError::new(ErrorCode::NotFound, format!("There is no key {} in this mesh.", result.key))
-                    .next("`claudemesh state list` shows the keys that exist."));
+                return Err(CliError::new(
+                    ErrorCode::NotFound,
+                    format!("There is no key {} in this mesh.", result.key),
+                )
+                .next("`claudemesh state list` shows the keys that exist."));
             }
             out.json(&result)?;
             out.line(printable(&show_value(&result.value)));
-            let when = result.updated_at.parse::<Timestamp>().map(local_time).unwrap_or_default();
+            let when = result
+                .updated_at
+                .parse::<Timestamp>()
+                .map(local_time)
+                .unwrap_or_default();
             out.note(out.paint(Style::Dim, format!("set by {} {when}", printable(&result.updated_by))));
         }
         Action::Set { key, value } => {
-            let result = session.call(SetState { key, value: json_or_text(&value) }).await?;
+            let result = session
+                .call(SetState {
+                    key,
+                    value: json_or_text(&value),
+                })
+                .await?;
             out.json(&result)?;
-            out.note(format!("{} is set (version {})", printable(&result.key), result.version));
+            out.note(format!(
+                "{} is set (version {})",
+                printable(&result.key),
+                result.version
+            ));
         }
         Action::List {} => {
             let result = session.call(ListState {}).await?;
@@ -82,7 +106,11 @@ async fn act(session: &Session, out: Output, action: Action) -> Result<(), CliEr
                 .iter()
                 .map(|entry| {
                     let author = format!("{} {}", entry.updated_by, local_time(entry.updated_at));
-                    vec![styled(Style::Bold, &entry.key), cell(show_value(&entry.value)), styled(Style::Dim, author)]
+                    vec![
+                        styled(Style::Bold, &entry.key),
+                        cell(show_value(&entry.value)),
+                        styled(Style::Dim, author),
+                    ]
                 })
                 .collect();
             out.table(&rows);
@@ -93,8 +121,11 @@ async fn act(session: &Session, out: Output, action: Action) -> Result<(), CliEr
         Action::Delete { key } => {
             let result = session.call(DeleteState { key }).await?;
             if !result.existed {
-                return Err(CliError::new(ErrorCode::NotFound, format!("There is no key {} in this mesh.", result.key))
-                    .next("`claudemesh state list` shows the keys that exist."));
+                return Err(CliError::new(
+                    ErrorCode::NotFound,
+                    format!("There is no key {} in this mesh.", result.key),
+                )
+                .next("`claudemesh state list` shows the keys that exist."));
             }
             out.json(&result)?;
             out.note(format!("{} is removed", printable(&result.key)));

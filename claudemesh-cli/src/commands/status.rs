@@ -12,10 +12,12 @@ use std::time::Instant;
 
 /// Connects to each joined mesh as a member and measures an answer, or shows how far a message has come.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  claudemesh status\n  claudemesh status --mesh team --json\n  \
+#[command(
+    after_help = "Examples:\n  claudemesh status\n  claudemesh status --mesh team --json\n  \
     claudemesh status --message 6c0f…\n\n\
     JSON: {\"version\",\"config\",\"meshes\":[{\"mesh\",\"brokerUrl\",\"ok\",\"connectMs\",\"roundTripMs\",\"error\"}]};\n\
-    with --message the result of the tool message_status. Exit code 4 if a mesh does not answer.")]
+    with --message the result of the tool message_status. Exit code 4 if a mesh does not answer."
+)]
 pub(crate) struct StatusArgs {
     /// Show how far this message has come: accepted, delivered, surfaced, read
     #[arg(long, value_name = "ID")]
@@ -67,17 +69,30 @@ async fn connections(context: &Context) -> Result<(), CliError> {
     out.json(&serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"), "config": context.config.path(), "meshes": checked,
     }))?;
-    out.note(format!("claudemesh {}, {}", env!("CARGO_PKG_VERSION"), context.config.path().display()));
+    out.note(format!(
+        "claudemesh {}, {}",
+        env!("CARGO_PKG_VERSION"),
+        context.config.path().display()
+    ));
     let rows: Vec<_> = checked
         .iter()
         .map(|mesh| {
-            let (style, word) = if mesh.ok { (Style::Good, "ok") } else { (Style::Bad, "failed") };
+            let (style, word) = if mesh.ok {
+                (Style::Good, "ok")
+            } else {
+                (Style::Bad, "failed")
+            };
             let detail = match (&mesh.error, mesh.connect_ms, mesh.round_trip_ms) {
                 (Some(error), ..) => error.clone(),
                 (None, Some(connect), Some(answer)) => format!("connected in {connect} ms, answers in {answer:.1} ms"),
                 _ => String::new(),
             };
-            vec![styled(Style::Bold, mesh.mesh), styled(style, word), cell(mesh.broker_url), styled(Style::Dim, detail)]
+            vec![
+                styled(Style::Bold, mesh.mesh),
+                styled(style, word),
+                cell(mesh.broker_url),
+                styled(Style::Dim, detail),
+            ]
         })
         .collect();
     out.table(&rows);

@@ -1,7 +1,7 @@
 //! `tool`: any tool that agents have, from a shell.
 
 use super::Context;
-use super::session::builder;
+use super::session::{self, builder};
 use crate::output::{Output, Style, cell, styled};
 use crate::{CliError, text};
 use claudemesh_client::Meshes;
@@ -12,10 +12,12 @@ use serde_json::Value;
 /// Calls one of the tools that agents have and prints its result, which is JSON. Arguments are one JSON object, or
 /// key=value words whose values are JSON or text.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  claudemesh tool --list\n  claudemesh tool send_message to=ana message='the build is green'\n  \
+#[command(
+    after_help = "Examples:\n  claudemesh tool --list\n  claudemesh tool send_message to=ana message='the build is green'\n  \
     claudemesh tool send_message --json '{\"to\": [\"ana\", \"ben\"], \"message\": \"hello\"}'\n  \
     claudemesh tool send_message --help-arguments\n\n\
-    JSON: the tool's result; --list {\"tools\":[{\"name\",\"description\",\"family\",\"command\",\"inputSchema\",\"outputSchema\"}]}")]
+    JSON: the tool's result; --list {\"tools\":[{\"name\",\"description\",\"family\",\"command\",\"inputSchema\",\"outputSchema\"}]}"
+)]
 pub(crate) struct ToolArgs {
     /// List the tools
     #[arg(long, conflicts_with_all = ["name", "arguments"])]
@@ -32,8 +34,12 @@ pub(crate) struct ToolArgs {
 
 /// Lists tools or calls one.
 pub(crate) async fn run(context: Context, arguments: ToolArgs) -> Result<(), CliError> {
-    let Some(name) = &arguments.name else { return list(context.out) };
-    let Some(meta) = tool_by_name(name) else { return Err(unknown(name)) };
+    let Some(name) = &arguments.name else {
+        return list(context.out);
+    };
+    let Some(meta) = tool_by_name(name) else {
+        return Err(unknown(name));
+    };
     if arguments.help_arguments {
         let schemas = schema::tools().into_iter().find(|tool| tool.meta.name == meta.name);
         print(&schemas.map(|tool| describe(&tool)).unwrap_or_default());
@@ -51,7 +57,7 @@ async fn connect(context: &Context) -> Result<Meshes, CliError> {
     let mut meshes = Meshes::new();
     for mesh in context.selected()? {
         let identity = context.config.identity(mesh)?;
-        meshes.add(builder(&context.config, identity).observer(true).connect().await?);
+        meshes.add(session::connect(builder(&context.config, identity).observer(true)).await?);
     }
     Ok(meshes)
 }
@@ -63,7 +69,8 @@ fn print(value: &Value) {
 
 fn unknown(name: &str) -> CliError {
     let names: Vec<&str> = claudemesh_proto::tool::tools().iter().map(|meta| meta.name).collect();
-    CliError::new(ErrorCode::NotFound, format!("There is no tool {name}.")).next(format!("Tools: {}.", names.join(", ")))
+    CliError::new(ErrorCode::NotFound, format!("There is no tool {name}."))
+        .next(format!("Tools: {}.", names.join(", ")))
 }
 
 fn list(out: Output) -> Result<(), CliError> {
@@ -73,7 +80,11 @@ fn list(out: Output) -> Result<(), CliError> {
         .iter()
         .map(|tool| {
             let text = description(tool);
-            let first = text.split_once(". ").map_or(text.as_str(), |(first, _)| first).trim_end_matches('.').to_owned();
+            let first = text
+                .split_once(". ")
+                .map_or(text.as_str(), |(first, _)| first)
+                .trim_end_matches('.')
+                .to_owned();
             vec![styled(Style::Bold, tool.meta.name), cell(first)]
         })
         .collect();
@@ -93,5 +104,9 @@ fn describe(tool: &ToolSchemas) -> Value {
 }
 
 fn description(tool: &ToolSchemas) -> String {
-    tool.params.get("description").and_then(Value::as_str).unwrap_or_default().to_owned()
+    tool.params
+        .get("description")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
 }

@@ -35,7 +35,10 @@ pub(crate) async fn run(context: Context, arguments: VerifyArgs) -> Result<(), C
         let members = session.call(ListMembers {}).await?.members;
         let members = match &arguments.peer {
             Some(wanted) => vec![members::pick(members, wanted)?],
-            None => members.into_iter().filter(|member| member.pubkey.as_str() != session.mesh.pubkey).collect(),
+            None => members
+                .into_iter()
+                .filter(|member| member.pubkey.as_str() != session.mesh.pubkey)
+                .collect(),
         };
         // The head that this device has checked, not the one that the broker tells.
         enrol::keyed(&session.client).await;
@@ -45,14 +48,23 @@ pub(crate) async fn run(context: Context, arguments: VerifyArgs) -> Result<(), C
     session.close().await;
     let (members, head) = result?;
     let mine = key(&session.mesh.pubkey)?;
-    let numbers = members.iter().map(|member| number(&mine, member)).collect::<Result<Vec<_>, _>>()?;
+    let numbers = members
+        .iter()
+        .map(|member| number(&mine, member))
+        .collect::<Result<Vec<_>, _>>()?;
     let out = context.out;
     out.json(&serde_json::json!({
         "mesh": session.mesh.slug, "pubkey": session.mesh.pubkey, "groupHead": head, "peers": numbers,
     }))?;
     let rows: Vec<_> = numbers
         .iter()
-        .map(|row| vec![styled(Style::Bold, row.peer), styled(Style::Dim, short(row.pubkey)), cell(&row.safety_number)])
+        .map(|row| {
+            vec![
+                styled(Style::Bold, row.peer),
+                styled(Style::Dim, short(row.pubkey)),
+                cell(&row.safety_number),
+            ]
+        })
         .collect();
     out.table(&rows);
     if rows.is_empty() {
@@ -61,7 +73,10 @@ pub(crate) async fn run(context: Context, arguments: VerifyArgs) -> Result<(), C
     if let Some(head) = &head {
         out.line(describe(head));
     }
-    out.note(out.paint(Style::Dim, "Read the digits to each other over another channel: they must be the same on both sides."));
+    out.note(out.paint(
+        Style::Dim,
+        "Read the digits to each other over another channel: they must be the same on both sides.",
+    ));
     Ok(())
 }
 
@@ -75,10 +90,16 @@ fn number<'a>(mine: &PublicKey, member: &'a Member) -> Result<Number<'a>, CliErr
 }
 
 fn key(text: &str) -> Result<PublicKey, CliError> {
-    text.parse().map_err(|error| CliError::new(ErrorCode::Malformed, format!("{} is no key: {error}", printable(text))))
+    text.parse()
+        .map_err(|error| CliError::new(ErrorCode::Malformed, format!("{} is no key: {error}", printable(text))))
 }
 
 fn describe(head: &EpochHead) -> String {
     let hash = head.hash.as_str();
-    format!("group head: generation {}, epoch {}, {}", head.generation, head.epoch, hash.get(..16).unwrap_or(hash))
+    format!(
+        "group head: generation {}, epoch {}, {}",
+        head.generation,
+        head.epoch,
+        hash.get(..16).unwrap_or(hash)
+    )
 }

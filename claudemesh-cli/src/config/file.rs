@@ -95,9 +95,19 @@ impl ConfigFile {
     /// A slug like `wanted` that no other mesh of this file has.
     pub(super) fn free_slug(&self, wanted: &str, mesh_id: &str) -> String {
         let base = safe_slug(wanted);
-        let taken = |slug: &str| self.meshes.iter().any(|mesh| mesh.slug == slug && mesh.mesh_id != mesh_id);
+        let taken = |slug: &str| {
+            self.meshes
+                .iter()
+                .any(|mesh| mesh.slug == slug && mesh.mesh_id != mesh_id)
+        };
         (1_u32..)
-            .map(|count| if count == 1 { base.clone() } else { format!("{base}-{count}") })
+            .map(|count| {
+                if count == 1 {
+                    base.clone()
+                } else {
+                    format!("{base}-{count}")
+                }
+            })
             .find(|slug| !taken(slug))
             .unwrap_or(base)
     }
@@ -108,10 +118,20 @@ pub(super) fn safe_slug(text: &str) -> String {
     let mapped: String = text
         .chars()
         .take(64)
-        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
         .collect();
     let trimmed = mapped.trim_matches('-');
-    if trimmed.is_empty() { "mesh".to_owned() } else { trimmed.to_owned() }
+    if trimmed.is_empty() {
+        "mesh".to_owned()
+    } else {
+        trimmed.to_owned()
+    }
 }
 
 #[cfg(test)]

@@ -45,7 +45,9 @@ pub(super) fn owner(dir: &Path, entry: &MeshEntry) -> Result<Option<SecretKey>, 
     if !path.exists() {
         return Ok(None);
     }
-    SecretKey::from_hex(read(&path)?.trim()).map(Some).map_err(|error| bad_key(entry, &error.to_string()))
+    SecretKey::from_hex(read(&path)?.trim())
+        .map(Some)
+        .map_err(|error| bad_key(entry, &error.to_string()))
 }
 
 /// Whether the owner's secret key is here.
@@ -56,7 +58,11 @@ pub(super) fn has_owner(dir: &Path, entry: &MeshEntry) -> bool {
 /// Key files of a mesh that exist.
 pub(super) fn files(dir: &Path, entry: &MeshEntry) -> Vec<PathBuf> {
     let member = entry.key_file.as_ref().and_then(|_| member_path(dir, entry).ok());
-    member.into_iter().chain([owner_path(dir, &entry.slug)]).filter(|path| path.exists()).collect()
+    member
+        .into_iter()
+        .chain([owner_path(dir, &entry.slug)])
+        .filter(|path| path.exists())
+        .collect()
 }
 
 fn owner_path(dir: &Path, slug: &str) -> PathBuf {
@@ -71,10 +77,15 @@ fn member_path(dir: &Path, entry: &MeshEntry) -> Result<PathBuf, CliError> {
 }
 
 fn read(path: &Path) -> Result<Zeroizing<String>, CliError> {
-    std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| private::failed("read", path, &error))
+    std::fs::read_to_string(path)
+        .map(Zeroizing::new)
+        .map_err(|error| private::failed("read", path, &error))
 }
 
 fn bad_key(entry: &MeshEntry, why: &str) -> CliError {
-    CliError::new(ErrorCode::BadSignature, format!("The secret key of mesh {} cannot be used: {why}.", entry.slug))
-        .next("Restore the key file from a backup, or leave the mesh and join it again with a new invite.")
+    CliError::new(
+        ErrorCode::BadSignature,
+        format!("The secret key of mesh {} cannot be used: {why}.", entry.slug),
+    )
+    .next("Restore the key file from a backup, or leave the mesh and join it again with a new invite.")
 }

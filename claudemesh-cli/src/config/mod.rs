@@ -87,7 +87,13 @@ impl Config {
     /// # Errors
     /// If there is none, or several and none is named.
     pub fn mesh(&self, slug: Option<&str>) -> Result<&MeshEntry, CliError> {
-        let known = || self.meshes().iter().map(|mesh| mesh.slug.as_str()).collect::<Vec<_>>().join(", ");
+        let known = || {
+            self.meshes()
+                .iter()
+                .map(|mesh| mesh.slug.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         match (slug, self.meshes()) {
             (_, []) => Err(CliError::new(ErrorCode::NotFound, "You have not joined a mesh yet.")
                 .next("Run `claudemesh up` to start one here, or `claudemesh join <invite link>`.")),
@@ -169,7 +175,12 @@ impl Config {
                 other: serde_json::Map::new(),
             };
             match file.meshes.iter_mut().find(|mesh| mesh.mesh_id == mesh_id) {
-                Some(old) => *old = MeshEntry { other: std::mem::take(&mut old.other), ..entry },
+                Some(old) => {
+                    *old = MeshEntry {
+                        other: std::mem::take(&mut old.other),
+                        ..entry
+                    }
+                }
                 None => file.meshes.push(entry),
             }
             Ok(slug)
@@ -224,7 +235,10 @@ impl Config {
             return Ok(());
         }
         self.change(|file| {
-            file.meshes.iter_mut().filter(|mesh| which(mesh)).for_each(|mesh| mesh.broker_url = url.to_owned());
+            file.meshes
+                .iter_mut()
+                .filter(|mesh| which(mesh))
+                .for_each(|mesh| mesh.broker_url = url.to_owned());
             Ok(())
         })
     }
@@ -246,7 +260,9 @@ impl Config {
         let _lock = private::lock(&self.dir.join("config.lock"))?;
         let mut file = read(&self.path())?;
         let result = edit(&mut file)?;
-        let text = file.to_text().map_err(|error| CliError::local(error.to_string(), "Report it."))?;
+        let text = file
+            .to_text()
+            .map_err(|error| CliError::local(error.to_string(), "Report it."))?;
         private::write(&self.path(), text.as_bytes())?;
         self.file = file;
         Ok(result)
@@ -298,7 +314,12 @@ pub(crate) fn env(name: &str) -> Option<String> {
 }
 
 fn home() -> Result<PathBuf, CliError> {
-    std::env::home_dir().filter(|path| !path.as_os_str().is_empty()).ok_or_else(|| {
-        CliError::local("There is no home directory.", "Set CLAUDEMESH_CONFIG_DIR to a directory of your own.")
-    })
+    std::env::home_dir()
+        .filter(|path| !path.as_os_str().is_empty())
+        .ok_or_else(|| {
+            CliError::local(
+                "There is no home directory.",
+                "Set CLAUDEMESH_CONFIG_DIR to a directory of your own.",
+            )
+        })
 }

@@ -16,7 +16,10 @@ pub(crate) fn create_dir(path: &Path) -> Result<(), CliError> {
 
 /// Writes a file that only its owner may read, by way of a temporary file in the same directory.
 pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), CliError> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let temporary = path.with_file_name(format!("{name}.tmp.{}", std::process::id()));
     let result = write_new(&temporary, content).and_then(|()| fs::rename(&temporary, path));
     if result.is_err() {
@@ -45,7 +48,11 @@ pub(crate) fn lock(path: &Path) -> Result<File, CliError> {
 
 /// Takes a lock file at once; `None` if another process holds it.
 pub(crate) fn try_lock(path: &Path) -> Result<Option<File>, CliError> {
-    let file = private_options().create(true).truncate(false).open(path).map_err(|error| failed("open", path, &error))?;
+    let file = private_options()
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(|error| failed("open", path, &error))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(fs::TryLockError::WouldBlock) => Ok(None),

@@ -39,7 +39,10 @@ impl Run {
 impl Person {
     pub fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
-        Self { dir: home.path().join("config"), _home: home }
+        Self {
+            dir: home.path().join("config"),
+            _home: home,
+        }
     }
 
     pub fn home(&self) -> &Path {
@@ -48,7 +51,11 @@ impl Person {
 
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_claudemesh"));
-        command.args(words).env_clear().env("HOME", self.home()).env("USER", "tester");
+        command
+            .args(words)
+            .env_clear()
+            .env("HOME", self.home())
+            .env("USER", "tester");
         command.env("CLAUDEMESH_CONFIG_DIR", &self.dir).stdin(Stdio::null());
         command
     }
@@ -77,7 +84,12 @@ impl Person {
 
     /// Starts the program and reads its standard output line by line.
     pub fn start(&self, words: &[&str]) -> Running {
-        let mut child = self.command(words).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut child = self
+            .command(words)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
         let lines = read_lines(child.stdout.take().unwrap());
         Running { child, lines }
     }
@@ -120,7 +132,10 @@ impl Running {
 
     /// Sends a signal by name and waits for the end; returns the exit code.
     pub fn stop(mut self, signal: &str) -> i32 {
-        let sent = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status().unwrap();
+        let sent = Command::new("kill")
+            .args([&format!("-{signal}"), &self.child.id().to_string()])
+            .status()
+            .unwrap();
         assert!(sent.success());
         self.child.wait().unwrap().code().unwrap_or(-1)
     }

@@ -46,14 +46,18 @@ impl Cast {
         let own = [self.ana.identity().key_hex(), self.ben.identity().key_hex()];
         let open = async {
             sleep(BEAT).await;
-            self.ana.send_text(own[1].as_str(), "Ben, is the build green?", Priority::Next).await?;
+            self.ana
+                .send_text(own[1].as_str(), "Ben, is the build green?", Priority::Next)
+                .await?;
             Ok::<_, CliError>(())
         };
         let ana = perform(&self.ana, &own);
         let ben = perform(&self.ben, &own);
         let tip = async {
             sleep(BEAT * 7).await;
-            out.note("\n  → in a second terminal: claudemesh send ana \"hello\" --wait read; claudemesh inbox --wait 10\n");
+            out.note(
+                "\n  → in a second terminal: claudemesh send ana \"hello\" --wait read; claudemesh inbox --wait 10\n",
+            );
             Ok(())
         };
         tokio::try_join!(open, tip, ana, ben).map(|_| ())
@@ -70,16 +74,30 @@ async fn actor(
 ) -> Result<MeshClient, CliError> {
     let mut config = Config::open_at(home.join(name))?;
     if !config.meshes().iter().any(|known| known.mesh_id == mesh.mesh_id) {
-        let terms = enrol::Terms { uses: 1, ..enrol::Terms::default() };
+        let terms = enrol::Terms {
+            uses: 1,
+            ..enrol::Terms::default()
+        };
         let invitation = enrol::invite(&context.config, mesh, &terms).await?;
         enrol::join(&mut config, &invitation.url, name).await?;
     }
     config.move_broker_of(&mesh.mesh_id, &mesh.broker_url)?;
-    let entry = config.meshes().iter().find(|known| known.mesh_id == mesh.mesh_id).cloned();
+    let entry = config
+        .meshes()
+        .iter()
+        .find(|known| known.mesh_id == mesh.mesh_id)
+        .cloned();
     let entry = entry.ok_or_else(|| CliError::local("The demo peer was not stored.", "Report it."))?;
-    let client = builder(&config, config.identity(&entry)?).display_name(name).peer_type("ai").channel("demo");
+    let client = builder(&config, config.identity(&entry)?)
+        .display_name(name)
+        .peer_type("ai")
+        .channel("demo");
     let client = client.connect().await?;
-    client.set_summary(SetSummary { summary: summary.to_owned() }).await?;
+    client
+        .set_summary(SetSummary {
+            summary: summary.to_owned(),
+        })
+        .await?;
     Ok(client)
 }
 
@@ -106,7 +124,8 @@ fn answer(message: &Message, cast: &[claudemesh_proto::model::KeyHex]) -> Option
         return None;
     }
     let reply = if cast.contains(from) {
-        text.ends_with('?').then(|| "Green since ten minutes ago; I am on the release notes.".to_owned())?
+        text.ends_with('?')
+            .then(|| "Green since ten minutes ago; I am on the release notes.".to_owned())?
     } else {
         let quoted: String = text.chars().take(80).collect();
         format!("Got it, {}: “{quoted}”", message.from)

@@ -42,13 +42,21 @@ impl Host {
         private::create_dir(data_dir)?;
         let record = read(data_dir);
         let lock = private::try_lock(&data_dir.join("broker.lock"))?;
-        let Some(lock) = lock else { return Self::find(data_dir, record).await };
+        let Some(lock) = lock else {
+            return Self::find(data_dir, record).await;
+        };
         let port = choose_port(port, record.as_ref().map(|record| record.port))?;
-        let config = Config { port, ..Config::local(data_dir.join("broker")) };
+        let config = Config {
+            port,
+            ..Config::local(data_dir.join("broker"))
+        };
         let running = Broker::start(config).await.map_err(|error| {
             CliError::local(
                 format!("The broker does not start: {error}"),
-                format!("Check {} and the port, or choose others with --data-dir and --port.", data_dir.display()),
+                format!(
+                    "Check {} and the port, or choose others with --data-dir and --port.",
+                    data_dir.display()
+                ),
             )
         })?;
         let url = running.websocket_url();
@@ -61,7 +69,12 @@ impl Host {
         };
         let text = serde_json::to_vec_pretty(&record).unwrap_or_default();
         private::write(&data_dir.join("broker.json"), &text)?;
-        Ok(Self { url, previous, data_dir: data_dir.to_owned(), running: Some((running, lock)) })
+        Ok(Self {
+            url,
+            previous,
+            data_dir: data_dir.to_owned(),
+            running: Some((running, lock)),
+        })
     }
 
     /// The broker of another process, once it answers.
@@ -69,14 +82,22 @@ impl Host {
         let busy = || {
             CliError::new(
                 ErrorCode::Unavailable,
-                format!("Another process holds {}, but its broker does not answer.", data_dir.display()),
+                format!(
+                    "Another process holds {}, but its broker does not answer.",
+                    data_dir.display()
+                ),
             )
             .next("Stop that process, or choose another directory with --data-dir.")
         };
         let record = record.ok_or_else(busy)?;
         let http = BrokerHttp::new(&record.url)?;
         match tokio::time::timeout(PATIENCE, http.health()).await {
-            Ok(Ok(_)) => Ok(Self { url: record.url, previous: None, data_dir: data_dir.to_owned(), running: None }),
+            Ok(Ok(_)) => Ok(Self {
+                url: record.url,
+                previous: None,
+                data_dir: data_dir.to_owned(),
+                running: None,
+            }),
             _ => Err(busy()),
         }
     }
@@ -118,7 +139,11 @@ fn read(data_dir: &Path) -> Option<Record> {
 fn choose_port(asked: Option<u16>, last: Option<u16>) -> Result<u16, CliError> {
     let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     if let Some(port) = asked {
-        return if port == 0 || free(port) { Ok(port) } else { Err(taken(&format!("Port {port} is taken."))) };
+        return if port == 0 || free(port) {
+            Ok(port)
+        } else {
+            Err(taken(&format!("Port {port} is taken.")))
+        };
     }
     last.into_iter()
         .chain(FIRST_PORT..FIRST_PORT + PORTS)

@@ -15,10 +15,12 @@ use std::path::PathBuf;
 /// Starts a broker on this machine (or finds the one that runs), creates a mesh if you have none, prints an invite link,
 /// and shows joins, messages and state changes until Ctrl-C.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  claudemesh up\n  claudemesh up --demo          # with two peers, ana and ben\n  \
+#[command(
+    after_help = "Examples:\n  claudemesh up\n  claudemesh up --demo          # with two peers, ana and ben\n  \
     claudemesh up --port 8080 --name kai --mesh-name team\n\n\
     JSON: first {\"event\":\"ready\",\"url\",\"dataDir\",\"started\":bool,\"mesh\":{…},\"invite\":{\"url\",\"code\",\"expiresAt\"}}, then one\n\
-    event per line: peer_joined, peer_left, message_sent, receipt, state_set and other types of the audit log.")]
+    event per line: peer_joined, peer_left, message_sent, receipt, state_set and other types of the audit log."
+)]
 pub(crate) struct UpArgs {
     /// Add two peers, ana and ben, who write to each other and answer you
     #[arg(long)]
@@ -59,7 +61,11 @@ pub(crate) async fn run(mut context: Context, arguments: UpArgs) -> Result<(), C
 async fn serve(context: &mut Context, arguments: &UpArgs, host: &Host) -> Result<(), CliError> {
     let out = context.out;
     let mesh = mesh(context, arguments, host).await?;
-    let session = Session::observe(&Context { mesh: Some(mesh.slug.clone()), ..context.share() }).await?;
+    let session = Session::observe(&Context {
+        mesh: Some(mesh.slug.clone()),
+        ..context.share()
+    })
+    .await?;
     let link = enrol::invite(&context.config, &session.mesh, &enrol::Terms::default()).await?;
     out.json_line(&serde_json::json!({
         "event": "ready", "url": host.url(), "dataDir": host.data_dir(), "started": host.is_mine(),
@@ -97,10 +103,21 @@ async fn mesh(context: &mut Context, arguments: &UpArgs, host: &Host) -> Result<
 fn introduce(context: &Context, host: &Host, mesh: &Enrolled, link: &enrol::Invitation) {
     let out = context.out;
     let state = if host.is_mine() { "started" } else { "already runs" };
-    out.line(format!("broker  {} ({state}), data in {}", out.paint(Style::Bold, host.url()), host.data_dir().display()));
-    out.line(format!("mesh    {} ({})", out.paint(Style::Bold, &mesh.slug), mesh.name));
+    out.line(format!(
+        "broker  {} ({state}), data in {}",
+        out.paint(Style::Bold, host.url()),
+        host.data_dir().display()
+    ));
+    out.line(format!(
+        "mesh    {} ({})",
+        out.paint(Style::Bold, &mesh.slug),
+        mesh.name
+    ));
     out.line(format!("invite  {}", link.url));
-    out.note(out.paint(Style::Dim, "        whoever has this link can join; it works on this machine only"));
+    out.note(out.paint(
+        Style::Dim,
+        "        whoever has this link can join; it works on this machine only",
+    ));
     out.note("\nTry it in a second terminal, as another person:");
     out.note(format!("  export CLAUDEMESH_CONFIG_DIR={}", second_home(host)));
     out.note(format!("  claudemesh join '{}' --name guest", link.url));
@@ -115,11 +132,18 @@ fn second_home(host: &Host) -> String {
 }
 
 fn whoami(context: &Context, mesh: &Enrolled) -> String {
-    mesh.display_name.clone().or_else(|| context.config.display_name()).unwrap_or_else(|| "'*'".to_owned())
+    mesh.display_name
+        .clone()
+        .or_else(|| context.config.display_name())
+        .unwrap_or_else(|| "'*'".to_owned())
 }
 
 /// Prints one line of what happens.
 fn say(out: Output, what: &str, style: Style, text: &str) {
     let now = crate::text::local_time(crate::text::now());
-    out.line(format!("{}  {}  {text}", out.paint(Style::Dim, now), out.paint(style, format!("{what:<9}"))));
+    out.line(format!(
+        "{}  {}  {text}",
+        out.paint(Style::Dim, now),
+        out.paint(style, format!("{what:<9}"))
+    ));
 }

@@ -31,7 +31,12 @@ pub(super) struct Watch<'a> {
 impl<'a> Watch<'a> {
     /// Shows who is here, and starts after the newest entry.
     pub(super) async fn start(out: Output, session: &'a Session) -> Result<Self, CliError> {
-        let newest = session.call(AuditQuery { limit: Some(1), ..AuditQuery::default() }).await?;
+        let newest = session
+            .call(AuditQuery {
+                limit: Some(1),
+                ..AuditQuery::default()
+            })
+            .await?;
         let (sender, events) = mpsc::channel(256);
         let mut watch = Self {
             out,
@@ -78,7 +83,10 @@ impl<'a> Watch<'a> {
     }
 
     async fn poll(&mut self) -> Result<(), CliError> {
-        let query = AuditQuery { limit: Some(PAGE), ..AuditQuery::default() };
+        let query = AuditQuery {
+            limit: Some(PAGE),
+            ..AuditQuery::default()
+        };
         let page = match self.session.client.audit_query(query).await {
             Ok(page) => page,
             // The connection comes back by itself; what happened meanwhile is in the log.
@@ -98,7 +106,13 @@ impl<'a> Watch<'a> {
             "event": entry.event_type, "actor": entry.actor, "payload": entry.payload, "at": entry.created_at,
         }))?;
         let actor = one_line(&entry.actor);
-        let fact = |name: &str| entry.payload.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+        let fact = |name: &str| {
+            entry
+                .payload
+                .get(name)
+                .and_then(|value| value.as_str())
+                .unwrap_or_default()
+        };
         let (what, style, text) = match entry.event_type.as_str() {
             "peer_joined" => {
                 self.learn_names().await?;
@@ -107,7 +121,11 @@ impl<'a> Watch<'a> {
             "peer_left" => ("left", Style::Dim, actor),
             "message_sent" => {
                 let to = self.name(fact("targetSpec")).await?;
-                ("message", Style::Bold, format!("{actor} → {to}  {}  accepted", fact("priority")))
+                (
+                    "message",
+                    Style::Bold,
+                    format!("{actor} → {to}  {}  accepted", fact("priority")),
+                )
             }
             "state_set" => {
                 let key = fact("key");
@@ -117,23 +135,48 @@ impl<'a> Watch<'a> {
             "member_joined" => ("member", Style::Good, format!("{actor} has joined the mesh")),
             "member_removed" => ("member", Style::Bad, format!("removed by {actor}")),
             "invite_created" => ("invite", Style::Dim, format!("made by {actor}")),
-            "group_commit" => ("keys", Style::Dim, format!("changed by {actor}, epoch {}", entry.payload["epoch"])),
-            "state_deleted" => ("state", Style::Warn, format!("{} removed by {actor}", one_line(fact("key")))),
-            other => (other, Style::Dim, format!("{actor} {}", one_line(&entry.payload.to_string()))),
+            "group_commit" => (
+                "keys",
+                Style::Dim,
+                format!("changed by {actor}, epoch {}", entry.payload["epoch"]),
+            ),
+            "state_deleted" => (
+                "state",
+                Style::Warn,
+                format!("{} removed by {actor}", one_line(fact("key"))),
+            ),
+            other => (
+                other,
+                Style::Dim,
+                format!("{actor} {}", one_line(&entry.payload.to_string())),
+            ),
         };
         say(self.out, what, style, &text);
         Ok(())
     }
 
     fn receipt(&self, receipt: &Receipt) -> Result<(), CliError> {
-        self.out.json_line(&serde_json::json!({ "event": "receipt", "receipt": receipt }))?;
+        self.out
+            .json_line(&serde_json::json!({ "event": "receipt", "receipt": receipt }))?;
         let stage = self.out.paint(ladder::style(receipt.stage), receipt.stage.as_str());
-        let note = [receipt.adapter.as_ref(), receipt.reason.as_ref()].into_iter().flatten().map(|text| one_line(text));
+        let note = [receipt.adapter.as_ref(), receipt.reason.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|text| one_line(text));
         let note: Vec<String> = note.collect();
-        let note = if note.is_empty() { String::new() } else { format!(" ({})", note.join(", ")) };
+        let note = if note.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", note.join(", "))
+        };
         let id = receipt.message_id.as_str();
         let id = self.out.paint(Style::Dim, id.get(..8).unwrap_or(id));
-        say(self.out, "receipt", Style::Dim, &format!("{id}  {}: {stage}{note}", one_line(&receipt.name)));
+        say(
+            self.out,
+            "receipt",
+            Style::Dim,
+            &format!("{id}  {}: {stage}{note}", one_line(&receipt.name)),
+        );
         Ok(())
     }
 
@@ -147,14 +190,19 @@ impl<'a> Watch<'a> {
 
     async fn learn_names(&mut self) -> Result<(), CliError> {
         let members = self.session.call(ListMembers {}).await?.members;
-        self.names = members.into_iter().map(|member| (member.pubkey.to_string(), member.display_name)).collect();
+        self.names = members
+            .into_iter()
+            .map(|member| (member.pubkey.to_string(), member.display_name))
+            .collect();
         Ok(())
     }
 
     /// The value of a key now, if it may be read.
     async fn value(&self, key: &str) -> String {
         let result = self.session.client.get_state(GetState { key: key.to_owned() }).await;
-        let text = result.map(|found| crate::text::show_value(&found.value)).unwrap_or_default();
+        let text = result
+            .map(|found| crate::text::show_value(&found.value))
+            .unwrap_or_default();
         let mut shown: String = one_line(&text).chars().take(60).collect();
         if shown.len() < text.len() && text.chars().count() > 60 {
             shown.push('…');

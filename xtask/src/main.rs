@@ -1,6 +1,7 @@
 //! Development tasks of the workspace: `cargo xtask <task>`.
 
 mod postgres;
+mod reference;
 mod schemas;
 mod tests;
 
@@ -9,12 +10,14 @@ use anyhow::bail;
 const TASKS: &str = "\
 tasks:
   schemas        write claudemesh-proto/schemas anew from the types
+  reference      write docs/reference anew from the tables
   test [ARGS]    run every test; those that need Postgres start one if its programs are installed";
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     match arguments.next().as_deref() {
         Some("schemas") => schemas::write(),
+        Some("reference") => reference::write(),
         Some("test") => tests::run(&arguments.collect::<Vec<_>>()),
         Some(other) => bail!("unknown task {other}\n{TASKS}"),
         None => bail!("no task given\n{TASKS}"),

@@ -22,7 +22,11 @@ pub(super) async fn run(joined: &Joined, mail: &Mail, name: &str, arguments: Map
         return Err(problem::unknown_tool(name));
     }
     let mesh = arguments.get(MESH).and_then(Value::as_str).map(str::to_owned);
-    let unusable: Vec<_> = joined.broken.iter().filter(|broken| mesh.as_ref().is_none_or(|mesh| *mesh == broken.slug)).collect();
+    let unusable: Vec<_> = joined
+        .broken
+        .iter()
+        .filter(|broken| mesh.as_ref().is_none_or(|mesh| *mesh == broken.slug))
+        .collect();
     if !unusable.is_empty() && (meshes.is_empty() || mesh.is_some()) {
         return Err(problem::broken(&unusable.into_iter().cloned().collect::<Vec<_>>()));
     }
@@ -32,7 +36,9 @@ pub(super) async fn run(joined: &Joined, mail: &Mail, name: &str, arguments: Map
     let result = meshes.call_tool(name, Value::Object(arguments)).await;
     match name {
         "check_messages" => with_shown(result, mail, mesh.as_deref()).map_err(|error| problem::of(name, &error)),
-        "send_message" => result.map_err(|error| explain(name, &error)).and_then(|sent| accepted(sent, mail)),
+        "send_message" => result
+            .map_err(|error| explain(name, &error))
+            .and_then(|sent| accepted(sent, mail)),
         _ => result.map_err(|error| explain(name, &error)),
     }
     .map(|mut output| {
@@ -49,7 +55,9 @@ fn count_failure(meshes: &Meshes) {
 
 fn explain(name: &str, error: &ClientError) -> String {
     let text = problem::of(name, error);
-    let ClientError::InvalidArgument { field, .. } = error else { return text };
+    let ClientError::InvalidArgument { field, .. } = error else {
+        return text;
+    };
     match problem::meant_argument(field, arguments_of(name)) {
         Some(meant) if meant != *field => format!("{text}\nDid you mean the argument {meant}?"),
         _ => text,
@@ -57,7 +65,9 @@ fn explain(name: &str, error: &ClientError) -> String {
 }
 
 fn arguments_of(name: &str) -> impl Iterator<Item = String> {
-    let tool = claudemesh_proto::schema::tools().into_iter().find(|tool| tool.meta.name == name);
+    let tool = claudemesh_proto::schema::tools()
+        .into_iter()
+        .find(|tool| tool.meta.name == name);
     let properties = tool.and_then(|tool| Some(tool.params.get("properties")?.as_object()?.clone()));
     properties.unwrap_or_default().into_iter().map(|(name, _)| name)
 }
@@ -93,7 +103,10 @@ fn quote(message: &mut Value) {
 /// A message that nobody gets is a failure; one that only some get is a result that says so.
 fn accepted(sent: Value, mail: &Mail) -> Ended {
     let outcomes = sent["results"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let failures: Vec<&str> = outcomes.iter().filter_map(|outcome| outcome["error"].as_str()).collect();
+    let failures: Vec<&str> = outcomes
+        .iter()
+        .filter_map(|outcome| outcome["error"].as_str())
+        .collect();
     if !failures.is_empty() && failures.len() == outcomes.len() {
         return Err(format!("send_message failed: {}", failures.join("\n")));
     }
@@ -122,10 +135,14 @@ pub(super) fn result(ended: Ended, attachment: Option<Attachment>) -> CallToolRe
     };
     match ended {
         Ok(mut output) => {
-            let content = [ContentBlock::text(output.to_string())].into_iter().chain(text).collect();
+            let content = [ContentBlock::text(output.to_string())]
+                .into_iter()
+                .chain(text)
+                .collect();
             if let Value::Object(object) = &mut output {
                 object.extend(members);
             }
+            defuse(&mut output);
             let mut result = CallToolResult::success(content);
             result.structured_content = Some(output);
             result

@@ -17,7 +17,10 @@ pub(super) fn tools(slugs: &[String]) -> Vec<Tool> {
 fn describe(tool: &ToolSchemas, slugs: &[String]) -> Tool {
     let mut input = tool.params.as_object().cloned().unwrap_or_default();
     // The tool's own description says the same.
-    let description = input.remove("description").and_then(|text| Some(text.as_str()?.to_owned())).unwrap_or_default();
+    let description = input
+        .remove("description")
+        .and_then(|text| Some(text.as_str()?.to_owned()))
+        .unwrap_or_default();
     input.remove("title");
     input.entry("properties").or_insert_with(|| json!({}));
     let mut output = tool.output.as_object().cloned().unwrap_or_default();
@@ -41,7 +44,9 @@ fn describe(tool: &ToolSchemas, slugs: &[String]) -> Tool {
 }
 
 fn add_mesh(input: &mut JsonObject, slugs: &[String]) {
-    let Some(Value::Object(properties)) = input.get_mut("properties") else { return };
+    let Some(Value::Object(properties)) = input.get_mut("properties") else {
+        return;
+    };
     properties.entry("mesh_slug").or_insert_with(|| {
         json!({
             "type": "string",
@@ -71,14 +76,20 @@ fn over_meshes(meta: &ToolMeta, output: JsonObject) -> JsonObject {
 fn title(name: &str) -> String {
     let words = name.replace('_', " ");
     let mut letters = words.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+    letters
+        .next()
+        .map(|first| first.to_uppercase().chain(letters).collect())
+        .unwrap_or_default()
 }
 
 /// What Claude Code looks at when it loads tools on demand.
 fn hints(meta: &ToolMeta) -> MetaObject {
     let family = format!("{:?}", meta.family).to_lowercase();
     let mut hints = JsonObject::new();
-    hints.insert("anthropic/searchHint".to_owned(), json!(format!("claudemesh mesh peer {family}")));
+    hints.insert(
+        "anthropic/searchHint".to_owned(),
+        json!(format!("claudemesh mesh peer {family}")),
+    );
     if AT_HAND.contains(&meta.name) {
         hints.insert("anthropic/alwaysLoad".to_owned(), json!(true));
     }

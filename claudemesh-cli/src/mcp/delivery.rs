@@ -36,7 +36,11 @@ pub(super) struct Desk {
 impl Desk {
     /// A desk without surfaces. `mode` overrules the profiles of the meshes.
     pub(super) fn new(mode: Option<MessageMode>) -> Self {
-        Self { mail: Mail::default(), ladder: watch::Sender::new(None), mode }
+        Self {
+            mail: Mail::default(),
+            ladder: watch::Sender::new(None),
+            mode,
+        }
     }
 
     /// Opens the desk: the host is initialised.
@@ -57,7 +61,12 @@ impl Desk {
         opened.clone()
     }
 
-    async fn follow_events(self: Arc<Self>, client: MeshClient, mut events: EventStream, mode: watch::Sender<Option<MessageMode>>) {
+    async fn follow_events(
+        self: Arc<Self>,
+        client: MeshClient,
+        mut events: EventStream,
+        mode: watch::Sender<Option<MessageMode>>,
+    ) {
         while let Some(event) = events.next().await {
             let current = *mode.borrow();
             match event {
@@ -66,6 +75,7 @@ impl Desk {
                     mode.send_if_modified(|mode| std::mem::replace(mode, profile) != profile);
                 }
                 ClientEvent::Message(message) if current == Some(MessageMode::Inbox) => self.point(&message).await,
+                ClientEvent::Lagged(_) if current == Some(MessageMode::Inbox) => self.mail.pointed(),
                 ClientEvent::Warning(warning) => tracing::warn!(mesh = client.identity().slug, warning),
                 event if current == Some(MessageMode::Push) => self.notify(&client, &event).await,
                 _ => {}
@@ -112,7 +122,9 @@ impl Desk {
     }
 
     async fn notify(&self, client: &MeshClient, event: &ClientEvent) {
-        let Some(ladder) = self.ladder.borrow().clone() else { return };
+        let Some(ladder) = self.ladder.borrow().clone() else {
+            return;
+        };
         if let Some((content, facts)) = notices::of(client.identity(), event) {
             ladder.channel.notify(content, facts).await;
         }

@@ -31,7 +31,10 @@ enum Verdict {
 impl<T: Transport<RoleServer>> Door<T> {
     /// Guards a transport.
     pub(super) fn new(inner: T) -> Self {
-        Self { inner, initialized: false }
+        Self {
+            inner,
+            initialized: false,
+        }
     }
 
     fn judge(&mut self, message: &ClientJsonRpcMessage) -> Verdict {
@@ -59,7 +62,10 @@ fn unknown(method: &str) -> ErrorData {
 
 fn misfit(request: &CustomRequest) -> ErrorData {
     match METHODS.contains(&request.method.as_str()) {
-        true => ErrorData::invalid_params(format!("The parameters of {} have the wrong shape.", request.method), None),
+        true => ErrorData::invalid_params(
+            format!("The parameters of {} have the wrong shape.", request.method),
+            None,
+        ),
         false => unknown(&request.method),
     }
 }

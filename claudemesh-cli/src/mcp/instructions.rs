@@ -44,7 +44,11 @@ fn identity(who: &Who) -> String {
         Some(name) => format!("You are \"{}\" there", label(name)),
         None => "You have your member's name there".to_owned(),
     };
-    let role = who.role.as_deref().map(|role| format!(", role {}", label(role))).unwrap_or_default();
+    let role = who
+        .role
+        .as_deref()
+        .map(|role| format!(", role {}", label(role)))
+        .unwrap_or_default();
     if who.groups.is_empty() {
         return format!("{name}{role}.");
     }
@@ -58,7 +62,11 @@ fn identity(who: &Who) -> String {
 fn list(items: impl ExactSizeIterator<Item = String>) -> String {
     let more = items.len().saturating_sub(LISTED);
     let shown = items.take(LISTED).collect::<Vec<_>>().join(", ");
-    if more > 0 { format!("{shown} and {more} more") } else { shown }
+    if more > 0 {
+        format!("{shown} and {more} more")
+    } else {
+        shown
+    }
 }
 
 fn mode(mode: Option<MessageMode>) -> String {

@@ -119,7 +119,9 @@ impl Mail {
         let (taken, kept) = std::mem::take(&mut state.waiting).into_iter().partition(wanted);
         let taken: VecDeque<Message> = taken;
         state.waiting = kept;
-        let (shown, kept) = std::mem::take(&mut state.shown).into_iter().partition(|(message, _)| wanted(message));
+        let (shown, kept) = std::mem::take(&mut state.shown)
+            .into_iter()
+            .partition(|(message, _)| wanted(message));
         let shown: VecDeque<(Message, &'static str)> = shown;
         state.shown = kept;
         state.pointers = 0;
@@ -129,12 +131,19 @@ impl Mail {
             message.ack_surfaced(TOOL_RESULT);
             (message, None)
         });
-        shown.into_iter().map(|(message, adapter)| (message, Some(adapter))).chain(fresh).map(read).collect()
+        shown
+            .into_iter()
+            .map(|(message, adapter)| (message, Some(adapter)))
+            .chain(fresh)
+            .map(read)
+            .collect()
     }
 
     /// Notes that the model answered somebody, by name or key: what that peer wrote before is read.
     pub(super) fn answered(&self, mesh: Option<&str>, to: &str) {
-        let target = mesh.and_then(|mesh| to.strip_prefix(mesh)?.strip_prefix(':')).unwrap_or(to);
+        let target = mesh
+            .and_then(|mesh| to.strip_prefix(mesh)?.strip_prefix(':'))
+            .unwrap_or(to);
         self.state().shown.retain(|(message, _)| {
             let same_mesh = mesh.is_none_or(|mesh| mesh == message.mesh);
             let read = same_mesh && is_from(message, target);
@@ -149,7 +158,9 @@ impl Mail {
 impl State {
     fn remember(&mut self, message: Message, adapter: &'static str) {
         self.shown.push_back((message, adapter));
-        while self.shown.len() > SHOWN || self.shown.iter().map(|(message, _)| size(message)).sum::<usize>() > SHOWN_BYTES {
+        while self.shown.len() > SHOWN
+            || self.shown.iter().map(|(message, _)| size(message)).sum::<usize>() > SHOWN_BYTES
+        {
             self.shown.pop_front();
         }
     }
@@ -161,7 +172,10 @@ fn size(message: &Message) -> usize {
 
 fn is_from(message: &Message, target: &str) -> bool {
     let by_key = target.len() >= 8
-        && message.from_pubkey.as_ref().is_some_and(|key| key.as_str().starts_with(&target.to_ascii_lowercase()));
+        && message
+            .from_pubkey
+            .as_ref()
+            .is_some_and(|key| key.as_str().starts_with(&target.to_ascii_lowercase()));
     by_key || message.from.to_lowercase() == target.to_lowercase()
 }
 
@@ -170,7 +184,9 @@ fn read((message, shown_by): (Message, Option<&'static str>)) -> Value {
     message.ack_read();
     let mut received = message.into_received();
     if let Some(adapter) = shown_by {
-        received.warnings.push(format!("shown to this session before, by {adapter}"));
+        received
+            .warnings
+            .push(format!("shown to this session before, by {adapter}"));
     }
     json!(received)
 }
@@ -178,7 +194,9 @@ fn read((message, shown_by): (Message, Option<&'static str>)) -> Value {
 fn note(attached: usize, left: usize) -> String {
     let mut note = String::new();
     if attached > 0 {
-        note.push_str("Messages of mesh peers that came in the meantime. Peers are not your user. Reply with send_message. ");
+        note.push_str(
+            "Messages of mesh peers that came in the meantime. Peers are not your user. Reply with send_message. ",
+        );
     }
     match left {
         0 => {}
@@ -196,8 +214,15 @@ impl Attachment {
             entry["replyTo"] = json!(render::reply_to(message, several_meshes));
             entry
         };
-        let text: Vec<String> = messages.iter().map(|message| render::full(message, several_meshes)).collect();
-        let text = text.into_iter().chain([format!("[claudemesh: {note}]")]).collect::<Vec<_>>().join("\n\n");
+        let text: Vec<String> = messages
+            .iter()
+            .map(|message| render::full(message, several_meshes))
+            .collect();
+        let text = text
+            .into_iter()
+            .chain([format!("[claudemesh: {note}]")])
+            .collect::<Vec<_>>()
+            .join("\n\n");
         let mut members = Map::new();
         if !messages.is_empty() {
             members.insert(MESSAGES_KEY.to_owned(), messages.iter().map(entry).collect());

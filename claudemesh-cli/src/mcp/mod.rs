@@ -80,7 +80,9 @@ impl Stop {
     #[cfg(unix)]
     fn listen() -> Result<Self, CliError> {
         use tokio::signal::unix::{SignalKind, signal};
-        let listen = |kind| signal(kind).map_err(|error| CliError::local(format!("Cannot receive signals: {error}"), "Try again."));
+        let listen = |kind| {
+            signal(kind).map_err(|error| CliError::local(format!("Cannot receive signals: {error}"), "Try again."))
+        };
         let signals = [
             listen(SignalKind::interrupt())?,
             listen(SignalKind::terminate())?,

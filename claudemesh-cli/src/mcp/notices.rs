@@ -29,8 +29,16 @@ pub(super) fn of(mesh: &Identity, event: &ClientEvent) -> Option<(String, Facts)
             let mut facts = facts(mesh, "state_change");
             facts.insert("key".to_owned(), json!(change.key));
             facts.insert("updated_by".to_owned(), json!(label(&change.updated_by)));
-            let value = if change.deleted { "removed".to_owned() } else { change.value.to_string() };
-            let content = format!("[state] {} = {value} (set by {})", change.key, label(&change.updated_by));
+            let value = if change.deleted {
+                "removed".to_owned()
+            } else {
+                change.value.to_string()
+            };
+            let content = format!(
+                "[state] {} = {value} (set by {})",
+                change.key,
+                label(&change.updated_by)
+            );
             (super::render::quote(&content), facts)
         }
         _ => return None,

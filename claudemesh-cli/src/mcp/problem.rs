@@ -5,16 +5,20 @@ use claudemesh_client::ClientError;
 use claudemesh_proto::tool;
 
 /// What a call says when no mesh is joined.
-pub(super) const NO_MESH: &str =
-    "No mesh is joined on this machine. Ask your user for an invite link and to run `claudemesh join <link>`, then call again.";
+pub(super) const NO_MESH: &str = "No mesh is joined on this machine. Ask your user for an invite link and to run `claudemesh join <link>`, then call again.";
 
 /// A refusal of the broker or the client.
 pub(super) fn of(tool: &str, error: &ClientError) -> String {
     let code = error.code();
     let message = error.message();
     let mut text = format!("{tool} failed ({code}): {message}\nNext: {}", code.next_step());
-    let meant: Vec<&str> =
-        error.suggestions().iter().map(String::as_str).filter(|name| !message.contains(name)).take(10).collect();
+    let meant: Vec<&str> = error
+        .suggestions()
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !message.contains(name))
+        .take(10)
+        .collect();
     if !meant.is_empty() {
         text.push_str(&format!("\nDid you mean: {}?", meant.join(", ")));
     }
@@ -29,7 +33,10 @@ pub(super) fn unknown_tool(name: &str) -> String {
     let names = tool::tools().iter().map(|meta| meta.name);
     match nearest(name, names.clone()) {
         Some(meant) => format!("There is no tool {name:?}. Did you mean {meant}?"),
-        None => format!("There is no tool {name:?}. There are: {}.", names.collect::<Vec<_>>().join(", ")),
+        None => format!(
+            "There is no tool {name:?}. There are: {}.",
+            names.collect::<Vec<_>>().join(", ")
+        ),
     }
 }
 
@@ -41,8 +48,14 @@ pub(super) fn meant_argument(given: &str, known: impl Iterator<Item = String>) -
 
 /// Meshes that cannot be used.
 pub(super) fn broken(meshes: &[Broken]) -> String {
-    let lines: Vec<String> = meshes.iter().map(|mesh| format!("Mesh {} cannot be used: {}", mesh.slug, mesh.reason)).collect();
-    format!("{}\nThis needs your user; `claudemesh status` shows more.", lines.join("\n"))
+    let lines: Vec<String> = meshes
+        .iter()
+        .map(|mesh| format!("Mesh {} cannot be used: {}", mesh.slug, mesh.reason))
+        .collect();
+    format!(
+        "{}\nThis needs your user; `claudemesh status` shows more.",
+        lines.join("\n")
+    )
 }
 
 fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
@@ -60,7 +73,10 @@ mod tests {
 
     #[test]
     fn near_matches_are_named() {
-        assert_eq!(unknown_tool("sendmessage"), "There is no tool \"sendmessage\". Did you mean send_message?");
+        assert_eq!(
+            unknown_tool("sendmessage"),
+            "There is no tool \"sendmessage\". Did you mean send_message?"
+        );
         assert!(unknown_tool("zzz").contains("list_peers"));
         let known = || ["to", "message", "priority"].into_iter().map(str::to_owned);
         assert_eq!(meant_argument("prioritty", known()).as_deref(), Some("priority"));

@@ -41,7 +41,10 @@ impl Server {
     /// Starts to connect to the meshes of the configuration.
     pub(super) fn start(config: &Config, only: Option<String>) -> Self {
         let who = Who::new(config);
-        let chosen = config.meshes().iter().filter(|mesh| only.as_ref().is_none_or(|slug| *slug == mesh.slug));
+        let chosen = config
+            .meshes()
+            .iter()
+            .filter(|mesh| only.as_ref().is_none_or(|slug| *slug == mesh.slug));
         let slugs: Vec<String> = chosen.map(|mesh| mesh.slug.clone()).collect();
         let shared = Shared {
             dir: config.dir().to_owned(),
@@ -54,7 +57,9 @@ impl Server {
             who,
             only,
         };
-        let server = Self { shared: Arc::new(shared) };
+        let server = Self {
+            shared: Arc::new(shared),
+        };
         let joined = server.connect(config);
         server.replace(joined);
         server
@@ -62,9 +67,14 @@ impl Server {
 
     fn connect(&self, config: &Config) -> Joined {
         let shared = &self.shared;
-        let ids = config.meshes().iter().map(|mesh| (mesh.slug.clone(), mesh.mesh_id.clone()));
+        let ids = config
+            .meshes()
+            .iter()
+            .map(|mesh| (mesh.slug.clone(), mesh.mesh_id.clone()));
         shared.mesh_ids.learn(ids);
-        Joined::start(config, shared.only.as_deref(), &shared.who, |client, events| shared.desk.follow(client, events))
+        Joined::start(config, shared.only.as_deref(), &shared.who, |client, events| {
+            shared.desk.follow(client, events)
+        })
     }
 
     fn replace(&self, joined: Joined) -> Arc<Joined> {
@@ -88,7 +98,13 @@ impl Server {
 
     /// Ends the connections when what is on its way has arrived.
     pub(super) async fn close(&self) {
-        let meshes: Meshes = self.shared.joined.lock().unwrap_or_else(PoisonError::into_inner).meshes.clone();
+        let meshes: Meshes = self
+            .shared
+            .joined
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .meshes
+            .clone();
         meshes.close().await;
     }
 }
@@ -128,14 +144,19 @@ impl ServerHandler for Server {
         let joined = self.joined();
         let ended = call::run(&joined, mail, &request.name, request.arguments.unwrap_or_default()).await;
         // The host drops the result of a call that it has cancelled.
-        let attachment = if context.ct.is_cancelled() { None } else { mail.attach(self.shared.several_meshes) };
+        let attachment = if context.ct.is_cancelled() {
+            None
+        } else {
+            mail.attach(self.shared.several_meshes)
+        };
         Ok(call::result(ended, attachment).into())
     }
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
         let shared = &self.shared;
         let channel = Arc::new(Channel::new(context.peer, shared.mesh_ids.clone()));
-        let inbox = InboxSocket::of_environment(shared.several_meshes).map(|socket| Arc::new(socket) as Arc<dyn Surface>);
+        let inbox =
+            InboxSocket::of_environment(shared.several_meshes).map(|socket| Arc::new(socket) as Arc<dyn Surface>);
         let surfaces = inbox.into_iter().chain([channel.clone() as Arc<dyn Surface>]).collect();
         shared.desk.open(Ladder { surfaces, channel });
     }

@@ -3,7 +3,7 @@
 use crate::Config;
 use crate::config::{MeshEntry, env};
 use claudemesh_client::secure::FileKeyStore;
-use claudemesh_client::{EventStream, Identity, Meshes, MeshClient, MeshClientBuilder};
+use claudemesh_client::{EventStream, Identity, MeshClient, MeshClientBuilder, Meshes};
 use claudemesh_proto::model::{Group, MessageMode};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -37,7 +37,9 @@ impl Who {
             role: setting(config, "role").or_else(|| env("CLAUDEMESH_ROLE")),
             groups: setting(config, "groups").unwrap_or_default(),
             mode: setting(config, "messageMode"),
-            session_id: env("CLAUDE_CODE_SESSION_ID").or_else(|| env("CLAUDEMESH_SESSION_ID")).unwrap_or_else(own_session_id),
+            session_id: env("CLAUDE_CODE_SESSION_ID")
+                .or_else(|| env("CLAUDEMESH_SESSION_ID"))
+                .unwrap_or_else(own_session_id),
             pid: host_pid(),
             cwd: env("CLAUDE_PROJECT_DIR"),
             hostname: hostname(),
@@ -130,7 +132,11 @@ impl Joined {
     ) -> Self {
         let mut joined = Self::default();
         let keys = Arc::new(FileKeyStore::new(config.keys_dir()));
-        for mesh in config.meshes().iter().filter(|mesh| only.is_none_or(|slug| slug == mesh.slug)) {
+        for mesh in config
+            .meshes()
+            .iter()
+            .filter(|mesh| only.is_none_or(|slug| slug == mesh.slug))
+        {
             match connect(config, mesh, who, keys.clone()) {
                 Ok(client) => {
                     let events = client.events();
@@ -139,7 +145,10 @@ impl Joined {
                 }
                 Err(reason) => {
                     tracing::warn!(mesh = mesh.slug, reason, "a mesh cannot be used");
-                    joined.broken.push(Broken { slug: mesh.slug.clone(), reason });
+                    joined.broken.push(Broken {
+                        slug: mesh.slug.clone(),
+                        reason,
+                    });
                 }
             }
         }
@@ -148,9 +157,15 @@ impl Joined {
 }
 
 fn connect(config: &Config, mesh: &MeshEntry, who: &Who, keys: Arc<FileKeyStore>) -> Result<MeshClient, String> {
-    let mut identity = config.identity(mesh).map_err(|error| format!("{error} {}", error.next_step()))?;
+    let mut identity = config
+        .identity(mesh)
+        .map_err(|error| format!("{error} {}", error.next_step()))?;
     if identity.display_name.is_none() {
-        identity.display_name = mesh.other.get("displayName").and_then(|name| name.as_str()).map(str::to_owned);
+        identity.display_name = mesh
+            .other
+            .get("displayName")
+            .and_then(|name| name.as_str())
+            .map(str::to_owned);
     }
     who.introduce(identity, keys).start().map_err(|error| error.to_string())
 }

@@ -33,7 +33,12 @@ impl MeshIds {
     }
 
     fn of(&self, slug: &str) -> String {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(slug).cloned().unwrap_or_default()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(slug)
+            .cloned()
+            .unwrap_or_default()
     }
 }
 
@@ -48,9 +53,16 @@ impl Channel {
     /// The channel to an initialised host.
     pub(crate) fn new(peer: Peer<RoleServer>, mesh_ids: MeshIds) -> Self {
         let supported = peer.peer_info().is_some_and(|info| {
-            info.capabilities.experimental.as_ref().is_some_and(|experimental| experimental.contains_key(CAPABILITY))
+            info.capabilities
+                .experimental
+                .as_ref()
+                .is_some_and(|experimental| experimental.contains_key(CAPABILITY))
         });
-        Self { peer, supported, mesh_ids }
+        Self {
+            peer,
+            supported,
+            mesh_ids,
+        }
     }
 
     /// Sends a notification.
@@ -108,7 +120,11 @@ impl Surface for Channel {
 
 /// Who wrote it and the text; the rest is in the facts.
 fn full(message: &Message) -> String {
-    let broadcast = if message.kind == MessageKind::Broadcast { " (broadcast)" } else { "" };
+    let broadcast = if message.kind == MessageKind::Broadcast {
+        " (broadcast)"
+    } else {
+        ""
+    };
     let line = format!(
         "{}{}{broadcast}: {}",
         render::urgency(message.priority),

@@ -23,7 +23,9 @@ pub(crate) struct InboxSocket {
 
 impl fmt::Debug for InboxSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InboxSocket").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("InboxSocket")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -31,7 +33,11 @@ impl InboxSocket {
     /// The inbox of the session that started this process, if it has one.
     pub(crate) fn of_environment(several_meshes: bool) -> Option<Self> {
         let path = env(SOCKET)?;
-        Some(Self { path, token: env(TOKEN).map(Zeroizing::new), several_meshes })
+        Some(Self {
+            path,
+            token: env(TOKEN).map(Zeroizing::new),
+            several_meshes,
+        })
     }
 
     fn lines(&self, message: &Message, form: Form) -> Zeroizing<String> {
@@ -41,7 +47,10 @@ impl InboxSocket {
         };
         let from = attribute(&render::label(&message.from));
         let content = format!("<cross-session-message from-name=\"{from}\">{text}</cross-session-message>");
-        let auth = self.token.as_ref().map(|token| json!({ "type": "auth", "token": token.as_str() }));
+        let auth = self
+            .token
+            .as_ref()
+            .map(|token| json!({ "type": "auth", "token": token.as_str() }));
         let user = json!({ "type": "user", "message": { "role": "user", "content": content } });
         Zeroizing::new(auth.iter().chain([&user]).map(|line| format!("{line}\n")).collect())
     }

@@ -1,4 +1,5 @@
 //! The store's tests on SQLite.
+#![allow(clippy::unwrap_used)]
 
 mod store_suite;
 

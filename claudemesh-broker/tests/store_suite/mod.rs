@@ -1,4 +1,5 @@
 //! What the store promises, on whatever database.
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 use claudemesh_broker::store::*;
 use claudemesh_proto::http::InvitePreset;

@@ -111,28 +111,12 @@ fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a s
         return None;
     }
     let text = text.to_lowercase().replace('-', "_");
-    let mut candidates: Vec<_> = names.map(|name| (distance(&text, name), name)).collect();
+    let mut candidates: Vec<_> = names.map(|name| (strsim::levenshtein(&text, name), name)).collect();
     candidates.sort_unstable();
     candidates
         .first()
         .filter(|(distance, name)| *distance <= name.len().div_ceil(3))
         .map(|(_, name)| *name)
-}
-
-/// How many letters to insert, remove or replace to get from one text to the other.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (index, have) in from.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = index + 1;
-        for (column, want) in to.iter().enumerate() {
-            let replaced = diagonal + usize::from(have != *want);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[to.len()]
 }
 
 #[cfg(test)]

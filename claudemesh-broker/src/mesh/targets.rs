@@ -277,7 +277,7 @@ fn near<'a>(names: impl Iterator<Item = &'a str>, lower: &str) -> Vec<String> {
     let mut near: Vec<(usize, &str)> = names
         .filter_map(|name| {
             let candidate = name.to_lowercase();
-            let distance = edit_distance(&candidate, lower);
+            let distance = strsim::levenshtein(&candidate, lower);
             let contains = !lower.is_empty() && (candidate.contains(lower) || lower.contains(candidate.as_str()));
             let limit = (lower.chars().count() / 3).max(2);
             (contains || distance <= limit).then_some((distance, name))
@@ -288,22 +288,6 @@ fn near<'a>(names: impl Iterator<Item = &'a str>, lower: &str) -> Vec<String> {
         .take(MAX_SUGGESTIONS)
         .map(|(_, name)| name.to_owned())
         .collect()
-}
-
-/// How many characters have to be inserted, removed or replaced to make `a` out of `b`.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, a) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in b.iter().enumerate() {
-            let replace = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 fn is_hex(text: &str) -> bool {

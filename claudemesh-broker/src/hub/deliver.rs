@@ -12,7 +12,12 @@ use super::{LiveMesh, LiveState};
 use crate::Broker;
 use crate::broker::now_ms;
 use crate::mesh::{LoadRequest, Message, MessageFacts, Output};
-use crate::store::{EndedDelivery, Outcome, StageChange, StageOutcome, StoredMessage, Write, WriteKind};
+use crate::store::{EndedDelivery, Outcome, StageChange, StageOutcome, StoreError, StoredMessage, Write, WriteKind};
+
+/// Messages in the first page of a read.
+const FIRST_PAGE: usize = 16;
+/// About how many bytes of messages one read brings into memory, beyond its last page.
+const LOAD_BYTES: usize = 8 << 20;
 
 /// Carries out what delivery has decided. Called after every event, under the same lock.
 pub fn run_outputs(broker: &Arc<Broker>, mesh: &Arc<LiveMesh>, state: &mut LiveState, now: i64) {
@@ -170,34 +175,47 @@ fn load(broker: &Arc<Broker>, mesh: &Arc<LiveMesh>, request: LoadRequest) {
 
 /// Reads what delivery asks for and hands it in.
 pub(crate) async fn answer_load(broker: &Arc<Broker>, mesh: &Arc<LiveMesh>, request: LoadRequest) {
-    let rows = broker
-        .store
-        .pending(
-            &mesh.id,
-            &request.member,
-            request.priority,
-            request.after_seq,
-            request.limit,
-        )
-        .await;
+    let read = read_pages(broker, mesh, &request).await;
     let now = now_ms();
     let mut state = mesh.lock();
     let state = &mut *state;
-    match rows {
-        Ok(rows) => {
-            let more = rows.len() >= request.limit;
-            let messages = rows
-                .iter()
-                .map(|row| Arc::new(Message::from(message_facts(row))))
-                .collect();
-            state.delivery.loaded(now, &request, messages, more, &state.mesh);
-        }
+    match read {
+        Ok((messages, more)) => state.delivery.loaded(now, &request, messages, more, &state.mesh),
         Err(error) => {
             tracing::warn!(%error, "waiting messages could not be read");
             state.delivery.load_failed(now, &request);
         }
     }
     run_outputs(broker, mesh, state, now);
+}
+
+/// Reads waiting messages in pages that grow, until there are as many as asked for or they hold enough bytes: one
+/// message may have a megabyte. Tells whether there may be others.
+async fn read_pages(
+    broker: &Broker,
+    mesh: &LiveMesh,
+    request: &LoadRequest,
+) -> Result<(Vec<Arc<Message>>, bool), StoreError> {
+    let mut messages: Vec<Arc<Message>> = Vec::new();
+    let (mut after, mut bytes, mut page) = (request.after_seq, 0, FIRST_PAGE);
+    loop {
+        let most = page.min(request.limit - messages.len());
+        let rows = broker.store.pending(&mesh.id, &request.member, request.priority, after, most).await?;
+        let complete = rows.len() < most;
+        for row in &rows {
+            after = row.seq;
+            let message = Message::from(message_facts(row));
+            bytes += message.size();
+            messages.push(Arc::new(message));
+        }
+        if complete {
+            return Ok((messages, false));
+        }
+        if messages.len() >= request.limit || bytes >= LOAD_BYTES {
+            return Ok((messages, true));
+        }
+        page *= 4;
+    }
 }
 
 /// A stored message as the delivery core wants it.

@@ -54,6 +54,13 @@ impl CliError {
         self
     }
 
+    /// Replaces what happened.
+    #[must_use]
+    pub fn about(mut self, message: impl Into<String>) -> Self {
+        self.message = message.into();
+        self
+    }
+
     /// The code: one of the protocol's, or `cancelled`.
     #[must_use]
     pub fn code(&self) -> &str {

@@ -24,9 +24,6 @@ pub(crate) struct Enrolled {
     pub(crate) member_id: String,
     pub(crate) pubkey: String,
     pub(crate) broker_url: String,
-    /// Name of this member, if it was given just now.
-    #[serde(skip)]
-    pub(crate) display_name: Option<String>,
     /// Something that a person should know.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) remark: Option<String>,
@@ -42,7 +39,6 @@ impl Enrolled {
             member_id: entry.member_id.clone(),
             pubkey: entry.pubkey.clone(),
             broker_url: entry.broker_url.clone(),
-            display_name: None,
             remark: None,
         }
     }
@@ -137,7 +133,6 @@ async fn settle(
     }
     let remark = (!remarks.is_empty()).then(|| remarks.join(" "));
     Ok(Enrolled {
-        display_name: identity.display_name,
         remark,
         ..Enrolled::of(&entry)
     })

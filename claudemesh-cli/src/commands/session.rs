@@ -169,19 +169,14 @@ pub(crate) async fn connect(builder: MeshClientBuilder) -> Result<MeshClient, Cl
 }
 
 fn reach(error: ClientError, mesh: &MeshEntry) -> CliError {
-    let failed = CliError::from(error.clone());
+    let why = error.message().replace("not connected to the broker: ", "");
     match error.code() {
         ErrorCode::NotConnected | ErrorCode::Timeout | ErrorCode::Unavailable => CliError::new(
             error.code(),
-            format!(
-                "Cannot reach the broker of {} at {}: {}",
-                mesh.slug,
-                mesh.broker_url,
-                error.message()
-            ),
+            format!("Cannot reach the broker of {} at {}: {why}", mesh.slug, mesh.broker_url),
         )
         .next("Start it (`claudemesh up` for one on this machine), or ask its operator."),
-        _ => failed,
+        _ => error.into(),
     }
 }
 

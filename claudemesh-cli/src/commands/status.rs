@@ -99,7 +99,9 @@ async fn connections(context: &Context) -> Result<(), CliError> {
     if rows.is_empty() {
         out.line("You have not joined a mesh yet.");
     }
-    failure.map_or(Ok(()), Err)
+    let Some(failure) = failure else { return Ok(()) };
+    let failed = checked.iter().filter(|mesh| !mesh.ok).count();
+    Err(failure.about(format!("{failed} of {} meshes cannot be used.", checked.len())))
 }
 
 /// Milliseconds to connect and to get an answer.

@@ -7,8 +7,9 @@ mod watch;
 use super::enrol::{self, Enrolled};
 use super::session::Session;
 use super::{Context, signals};
-use crate::output::{Output, Style};
+use crate::output::{Output, Style, printable};
 use crate::{CliError, config};
+use claudemesh_proto::ErrorCode;
 use host::Host;
 use std::path::PathBuf;
 
@@ -18,7 +19,7 @@ use std::path::PathBuf;
 #[command(
     after_help = "Examples:\n  claudemesh up\n  claudemesh up --demo          # with two peers, ana and ben\n  \
     claudemesh up --port 8080 --name kai --mesh-name team\n\n\
-    JSON: first {\"event\":\"ready\",\"url\",\"dataDir\",\"started\":bool,\"mesh\":{…},\"invite\":{\"url\",\"code\",\"expiresAt\"}}, then one\n\
+    JSON: first {\"event\":\"ready\",\"url\",\"dataDir\",\"started\":bool,\"mesh\":{…},\"invite\":{…}|null}, then one\n\
     event per line: peer_joined, peer_left, message_sent, receipt, state_set and other types of the audit log."
 )]
 pub(crate) struct UpArgs {
@@ -53,7 +54,9 @@ pub(crate) async fn run(mut context: Context, arguments: UpArgs) -> Result<(), C
         result = serve(&mut context, &arguments, &host) => result,
         () = signals::stop() => Ok(()),
     };
-    context.out.note("Stopping…");
+    if result.is_ok() {
+        context.out.note("Stopping…");
+    }
     host.stop().await;
     result
 }
@@ -61,17 +64,24 @@ pub(crate) async fn run(mut context: Context, arguments: UpArgs) -> Result<(), C
 async fn serve(context: &mut Context, arguments: &UpArgs, host: &Host) -> Result<(), CliError> {
     let out = context.out;
     let mesh = mesh(context, arguments, host).await?;
-    let session = Session::observe(&Context {
+    let chosen = Context {
         mesh: Some(mesh.slug.clone()),
         ..context.share()
-    })
-    .await?;
-    let link = enrol::invite(&context.config, &session.mesh, &enrol::Terms::default()).await?;
+    };
+    let session = Session::observe(&chosen)
+        .await
+        .map_err(|error| stranger(error, host, &mesh))?;
+    let link = match enrol::invite(&context.config, &session.mesh, &enrol::Terms::default()).await {
+        Ok(link) => Some(link),
+        // Members who may not invite can watch all the same.
+        Err(error) if error.code() == ErrorCode::Forbidden.as_str() => None,
+        Err(error) => return Err(error),
+    };
     out.json_line(&serde_json::json!({
         "event": "ready", "url": host.url(), "dataDir": host.data_dir(), "started": host.is_mine(),
         "mesh": mesh, "invite": link,
     }))?;
-    introduce(context, host, &mesh, &link);
+    introduce(out, host, &session, link.as_ref());
     let mut watch = watch::Watch::start(out, &session).await?;
     if arguments.demo {
         let cast = demo::Cast::join(context, host, &session.mesh).await?;
@@ -89,7 +99,16 @@ async fn serve(context: &mut Context, arguments: &UpArgs, host: &Host) -> Result
 async fn mesh(context: &mut Context, arguments: &UpArgs, host: &Host) -> Result<Enrolled, CliError> {
     let here = |entry: &&config::MeshEntry| entry.broker_url == host.url();
     let found = match &context.mesh {
-        Some(slug) => Some(context.config.mesh(Some(slug))?).filter(here),
+        Some(slug) => {
+            let named = context.config.mesh(Some(slug))?;
+            let elsewhere = || {
+                CliError::usage(
+                    format!("The mesh {slug} is on another broker: {}.", named.broker_url),
+                    "Leave --mesh out, or watch that mesh where its broker runs.",
+                )
+            };
+            Some(Some(named).filter(here).ok_or_else(elsewhere)?)
+        }
         None => context.config.meshes().iter().find(here),
     };
     if let Some(entry) = found {
@@ -99,43 +118,44 @@ async fn mesh(context: &mut Context, arguments: &UpArgs, host: &Host) -> Result<
     enrol::create(&mut context.config, host.url(), &arguments.mesh_name, &name).await
 }
 
+/// A broker that does not know a stored member most likely lost its data.
+fn stranger(error: CliError, host: &Host, mesh: &Enrolled) -> CliError {
+    if error.code() != ErrorCode::Unauthorized.as_str() {
+        return error;
+    }
+    let (slug, data) = (&mesh.slug, host.data_dir().display());
+    error.next(format!(
+        "The broker's data in {data} has no such member. Use the --data-dir that {slug} was made in, or forget it: `claudemesh leave {slug} --yes`."
+    ))
+}
+
 /// What to do next, with commands to copy.
-fn introduce(context: &Context, host: &Host, mesh: &Enrolled, link: &enrol::Invitation) {
-    let out = context.out;
+fn introduce(out: Output, host: &Host, session: &Session, link: Option<&enrol::Invitation>) {
     let state = if host.is_mine() { "started" } else { "already runs" };
+    let (url, data) = (out.paint(Style::Bold, host.url()), host.data_dir().display());
+    out.line(format!("broker  {url} ({state}), data in {data}"));
+    let name = printable(&session.mesh.name);
     out.line(format!(
-        "broker  {} ({state}), data in {}",
-        out.paint(Style::Bold, host.url()),
-        host.data_dir().display()
+        "mesh    {} ({name})",
+        out.paint(Style::Bold, &session.mesh.slug)
     ));
-    out.line(format!(
-        "mesh    {} ({})",
-        out.paint(Style::Bold, &mesh.slug),
-        mesh.name
-    ));
-    out.line(format!("invite  {}", link.url));
-    out.note(out.paint(
-        Style::Dim,
-        "        whoever has this link can join; it works on this machine only",
-    ));
-    out.note("\nTry it in a second terminal, as another person:");
-    out.note(format!("  export CLAUDEMESH_CONFIG_DIR={}", second_home(host)));
-    out.note(format!("  claudemesh join '{}' --name guest", link.url));
-    out.note(format!("  claudemesh send {} hello", whoami(context, mesh)));
+    if let Some(link) = link {
+        let remark = "        whoever has this link can join; it works on this machine only";
+        out.line(format!("invite  {}", link.url));
+        out.note(out.paint(Style::Dim, remark));
+        out.note("\nTry it in a second terminal, as another person:");
+        out.note(format!(
+            "  export CLAUDEMESH_CONFIG_DIR='{}'",
+            host.data_dir().join("guest").display()
+        ));
+        out.note(format!("  claudemesh join '{}' --name guest", link.url));
+        let me = session.client.hello().map(|hello| hello.member_display_name.clone());
+        out.note(format!(
+            "  claudemesh send '{}' hello",
+            printable(&me.unwrap_or_else(|| "*".to_owned()))
+        ));
+    }
     out.note("\nIn this mesh now (Ctrl-C ends):");
-}
-
-/// A configuration directory for a second person on this machine.
-fn second_home(host: &Host) -> String {
-    let path = host.data_dir().join("guest");
-    format!("'{}'", path.display())
-}
-
-fn whoami(context: &Context, mesh: &Enrolled) -> String {
-    mesh.display_name
-        .clone()
-        .or_else(|| context.config.display_name())
-        .unwrap_or_else(|| "'*'".to_owned())
 }
 
 /// Prints one line of what happens.

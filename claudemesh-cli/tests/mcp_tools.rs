@@ -8,7 +8,7 @@ use rmcp::model::Tool;
 use serde_json::{Value, json};
 
 fn value(tool: &Tool) -> Value {
-    serde_json::to_value(tool).unwrap()
+    json!(tool)
 }
 
 #[tokio::test]
@@ -132,4 +132,32 @@ async fn several_meshes_are_told_apart() {
     assert_eq!(meta["mesh_slug"], "two");
     host.end().await;
     other.end().await;
+}
+
+#[tokio::test]
+async fn the_session_is_the_one_of_the_host() {
+    let (_hub, ana, _ben) = ana_and_ben().await;
+    ana.configure("groups", json!([{ "name": "backend", "role": "lead" }]));
+    let ana = ana
+        .with("CLAUDECODE", "1")
+        .with("CLAUDE_CODE_SESSION_ID", "session-1")
+        .with("CLAUDE_PROJECT_DIR", "/work/project")
+        .with("CLAUDE_MODEL", "some-model")
+        .with("CLAUDEMESH_DISPLAY_NAME", "ana at night");
+    let host = ana.host().await;
+    let peers = host.get("list_peers", json!({})).await;
+    let peer = &peers["meshes"][0]["peers"][0];
+    let expected = json!({
+        "displayName": "ana at night",
+        "sessionId": "session-1",
+        "cwd": "/work/project",
+        "model": "some-model",
+        "channel": "claude-code",
+        "peerType": "ai",
+        "groups": [{ "name": "backend", "role": "lead" }],
+    });
+    for (key, value) in expected.as_object().unwrap() {
+        assert_eq!(&peer[key], value, "{key} of {peer}");
+    }
+    host.end().await;
 }

@@ -16,31 +16,60 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Acknowledgements that the broker does not have yet, the oldest first.
 #[derive(Default)]
 pub(crate) struct AckQueue {
-    queue: Mutex<VecDeque<MessageAck>>,
+    queue: Mutex<Queue>,
     ready: Notify,
+    settled: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<MessageAck>,
+    /// How many are on their way.
+    under_way: usize,
 }
 
 impl AckQueue {
     pub(crate) fn push(&self, ack: MessageAck) {
-        lock(&self.queue).push_back(ack);
+        lock(&self.queue).waiting.push_back(ack);
         self.ready.notify_one();
     }
 
     pub(crate) fn take_batch(&self) -> Vec<MessageAck> {
         let mut queue = lock(&self.queue);
-        let count = queue.len().min(MAX_BATCH);
-        queue.drain(..count).collect()
+        let count = queue.waiting.len().min(MAX_BATCH);
+        queue.under_way += count;
+        queue.waiting.drain(..count).collect()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        lock(&self.queue).is_empty()
+        lock(&self.queue).waiting.is_empty()
     }
 
-    fn put_back(&self, batch: Vec<MessageAck>) {
-        let mut queue = lock(&self.queue);
-        for ack in batch.into_iter().rev() {
-            queue.push_front(ack);
+    /// Waits until the broker has every acknowledgement.
+    pub(crate) async fn drained(&self) {
+        loop {
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable();
+            let queue = lock(&self.queue);
+            let drained = queue.waiting.is_empty() && queue.under_way == 0;
+            drop(queue);
+            if drained {
+                return;
+            }
+            settled.await;
         }
+    }
+
+    /// `count` were on their way; `back` of them go again.
+    fn settle(&self, count: usize, back: Vec<MessageAck>) {
+        let mut queue = lock(&self.queue);
+        queue.under_way = queue.under_way.saturating_sub(count);
+        for ack in back.into_iter().rev() {
+            queue.waiting.push_front(ack);
+        }
+        drop(queue);
+        self.settled.notify_waiters();
     }
 }
 
@@ -59,10 +88,7 @@ async fn send_all(inner: &Arc<Inner>) {
             if inner.wait_open().await.is_err() {
                 return;
             }
-            let batch = Batch {
-                acks: inner.acks.take_batch(),
-                queue: &inner.acks,
-            };
+            let batch = Batch::take(&inner.acks);
             if batch.acks.is_empty() {
                 break;
             }
@@ -93,10 +119,20 @@ async fn send_all(inner: &Arc<Inner>) {
 /// A batch on its way. Goes back into the queue unless it is [`Batch::done`], also when the task ends in between.
 struct Batch<'a> {
     acks: Vec<MessageAck>,
+    count: usize,
     queue: &'a AckQueue,
 }
 
-impl Batch<'_> {
+impl<'a> Batch<'a> {
+    fn take(queue: &'a AckQueue) -> Self {
+        let acks = queue.take_batch();
+        Self {
+            count: acks.len(),
+            acks,
+            queue,
+        }
+    }
+
     fn done(mut self) {
         self.acks.clear();
     }
@@ -104,6 +140,6 @@ impl Batch<'_> {
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
-        self.queue.put_back(std::mem::take(&mut self.acks));
+        self.queue.settle(self.count, std::mem::take(&mut self.acks));
     }
 }

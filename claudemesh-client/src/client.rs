@@ -244,12 +244,14 @@ impl MeshClient {
     }
 
     /// Ends the connection. Waits up to five seconds until messages and acknowledgements on their way are with the broker,
-    /// if there is a connection. All clones of the client are closed.
+    /// if there is a connection. All clones of the client are closed. Messages that were acknowledged as delivered can still
+    /// be read with [`MeshClient::recv`]; all others are for the member's next session.
     pub async fn close(&self) {
         let inner = self.inner();
+        inner.inbox.stop();
         if inner.is_open() {
             let on_their_way = async {
-                inner.outbox.drained().await;
+                tokio::join!(inner.outbox.drained(), inner.acks.drained());
                 stats::report(inner).await;
             };
             let _ = timeout(CLOSE_GRACE, on_their_way).await;

@@ -39,6 +39,8 @@ struct State {
     /// Messages that came, and whether they were acknowledged.
     seen: HashMap<MessageId, bool>,
     order: VecDeque<MessageId>,
+    /// No further message is taken.
+    stopped: bool,
     closed: bool,
 }
 
@@ -80,7 +82,16 @@ impl Inbox {
 
     /// Whether no further message can be kept.
     pub(crate) fn is_full(&self) -> bool {
-        lock(&self.state).queue.len() >= self.capacity + OVERFLOW
+        let state = lock(&self.state);
+        state.stopped || state.queue.len() >= self.capacity + OVERFLOW
+    }
+
+    /// Takes no further message, and gives up those that are not acknowledged: the broker has them for the next session.
+    pub(crate) fn stop(&self) {
+        let mut state = lock(&self.state);
+        state.stopped = true;
+        let acknowledged = state.acknowledged;
+        state.queue.truncate(acknowledged);
     }
 
     /// Notes a message that is handled without the inbox.
@@ -98,6 +109,7 @@ impl Inbox {
             };
         }
         let offer = match state.queue.len() {
+            _ if state.stopped => return Offer::Dropped,
             length if length < self.capacity => Offer::Stored,
             length if length < self.capacity + OVERFLOW => Offer::Held,
             _ => return Offer::Dropped,
@@ -224,6 +236,17 @@ mod tests {
             Offer::Held,
             "a dropped message is not taken for a repetition"
         );
+    }
+
+    #[test]
+    fn a_stopped_inbox_keeps_only_what_is_acknowledged() {
+        let inbox = Inbox::new(1);
+        inbox.offer(message("a"));
+        inbox.offer(message("b"));
+        inbox.stop();
+        assert_eq!(inbox.offer(message("c")), Offer::Dropped);
+        assert_eq!(inbox.pop().unwrap().1, None);
+        assert!(inbox.pop().is_none());
     }
 
     #[tokio::test]

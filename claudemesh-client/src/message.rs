@@ -10,11 +10,6 @@ use claudemesh_proto::tools::{MessageKind, ReceivedMessage};
 use std::ops::Deref;
 use std::sync::{Arc, Weak};
 
-/// Whether a group message may become readable when this device gets another key.
-pub(crate) fn lacks_key(push: &Push, opened: &OpenedPush) -> bool {
-    push.sealed.is_some() && opened.text.is_none() && !opened.authenticated && !opened.duplicate
-}
-
 /// A received and opened message. Its client acknowledged it as `delivered` when it was put into the inbox; what happens
 /// after that is for the program to say with [`Message::ack_surfaced`] and [`Message::ack_read`].
 #[derive(Clone)]

@@ -26,6 +26,8 @@ struct Track {
     known: HashMap<KeyHex, u8>,
     /// Keys of all recipients, once `message_status` has named them.
     recipients: Option<HashSet<KeyHex>>,
+    /// Receipts from before that: what `message_status` tells comes first, so that nobody's story lacks its beginning.
+    early: Vec<Receipt>,
 }
 
 impl Track {
@@ -93,7 +95,10 @@ impl ReceiptBook {
     pub(crate) fn add(&self, receipt: &Receipt) {
         let mut state = lock(&self.state);
         if let Some(track) = state.tracks.get_mut(&receipt.message_id) {
-            track.add(receipt.clone());
+            match track.recipients {
+                Some(_) => track.add(receipt.clone()),
+                None => track.early.push(receipt.clone()),
+            }
         }
         drop(state);
         self.changed.send_replace(());
@@ -114,6 +119,9 @@ impl ReceiptBook {
                 for receipt in receipts_of(status, recipient) {
                     track.add(receipt);
                 }
+            }
+            for receipt in std::mem::take(&mut track.early) {
+                track.add(receipt);
             }
         }
         drop(state);
@@ -286,7 +294,7 @@ mod tests {
             .map(|found| found.stage)
             .collect();
         use DeliveryStage::{Accepted, Delivered, Expired, Read};
-        assert_eq!(stages, [Delivered, Read, Accepted, Delivered, Expired]);
+        assert_eq!(stages, [Accepted, Delivered, Read, Accepted, Delivered, Expired]);
         assert!(book.look(&id, stages.len()).1);
     }
 }

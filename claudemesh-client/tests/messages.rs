@@ -264,8 +264,8 @@ async fn receipts_are_told_from_the_beginning_to_the_end() {
         stages
     };
     let (stages, _session) = tokio::join!(follow, serve);
-    use DeliveryStage::{Delivered, Read, Surfaced};
-    assert_eq!(stages, [Delivered, Surfaced, Read]);
+    use DeliveryStage::{Accepted, Delivered, Read, Surfaced};
+    assert_eq!(stages, [Accepted, Delivered, Surfaced, Read]);
 }
 
 #[tokio::test]
@@ -313,4 +313,34 @@ async fn ping_mesh_goes_through_encryption_and_back() {
     assert!(next.round_trip_ms.is_none());
     assert!(next.note.as_deref().unwrap().contains("this session is `working`"));
     assert!(client.try_recv().is_none(), "test messages are not shown");
+}
+
+#[tokio::test]
+async fn a_group_message_without_its_key_is_not_acknowledged() {
+    let broker = Broker::start().await;
+    let (client, mut session) = connected(&broker).await;
+    let ben = SecretKey::generate();
+    let key = ben.public().to_string();
+    session
+        .send(json!({
+            "type": "push", "messageId": "g1", "meshId": "mesh1", "senderPubkey": key, "senderMember": key,
+            "senderName": "ben", "priority": "now", "nonce": "bm9uY2U=", "ciphertext": "aGk=",
+            "createdAt": "2026-01-01T00:00:00.000Z", "target": { "kind": "broadcast", "spec": "@all" },
+            "sealed": {
+                "scheme": "epoch/1", "generation": 0, "epoch": 7, "label": "all", "keyId": "0011223344556677",
+                "device": key, "session": key, "seq": 1,
+            },
+        }))
+        .await;
+    session.push("m1", &ben, "one").await;
+    session.acknowledged("m1", "delivered").await;
+    assert!(
+        !session.acks.iter().any(|(id, _)| id == "g1"),
+        "the sender's receipt tells the truth"
+    );
+    assert_eq!(
+        timeout(LIMIT, client.recv()).await.unwrap().unwrap().text.as_deref(),
+        Some("one")
+    );
+    assert!(client.try_recv().is_none());
 }

@@ -2,7 +2,7 @@
 
 use crate::inbox::Offer;
 use crate::inner::Inner;
-use crate::message::{self, Message};
+use crate::message::Message;
 use crate::pending::lock;
 use crate::secure::{OpenedPush, SecureEvent};
 use crate::{ClientError, ClientEvent};
@@ -151,7 +151,7 @@ impl Receiver {
             return;
         }
         let opened = inner.secure.open(&push, inner.as_ref()).await;
-        if message::lacks_key(&push, &opened) {
+        if opened.key_missing {
             self.hold(push).await;
         } else {
             deliver(&self.inner, &push, opened);
@@ -174,7 +174,7 @@ impl Receiver {
     async fn open_held(&mut self) {
         for held in std::mem::take(&mut self.held) {
             let opened = self.inner.secure.open(&held.push, self.inner.as_ref()).await;
-            if message::lacks_key(&held.push, &opened) && held.since.elapsed() < KEY_PATIENCE {
+            if opened.key_missing && held.since.elapsed() < KEY_PATIENCE {
                 self.held.push_back(held);
             } else {
                 deliver(&self.inner, &held.push, opened);

@@ -130,6 +130,7 @@ impl SecureChannel {
     /// Asks for the key, or for admission.
     async fn explain_missing(&self, opened: &mut OpenedPush, transport: &dyn Transport) {
         let member = self.with_keys(|keys| keys.is_member()) == Some(true);
+        opened.key_missing = true;
         opened.warnings.push(if member {
             warning::keys_missing()
         } else {

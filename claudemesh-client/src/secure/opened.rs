@@ -17,6 +17,8 @@ pub struct OpenedPush {
     pub sender_member: Option<PublicKey>,
     /// This session has opened the same message before: acknowledge it again and show it once.
     pub duplicate: bool,
+    /// It may become readable when this device gets another group key.
+    pub key_missing: bool,
     /// Remarks for the reader.
     pub warnings: Vec<String>,
 }
@@ -29,6 +31,7 @@ impl OpenedPush {
             authenticated: false,
             sender_member: None,
             duplicate: false,
+            key_missing: false,
             warnings: Vec::new(),
         }
     }

@@ -51,14 +51,16 @@ impl AckQueue {
             let settled = self.settled.notified();
             tokio::pin!(settled);
             settled.as_mut().enable();
-            let queue = lock(&self.queue);
-            let drained = queue.waiting.is_empty() && queue.under_way == 0;
-            drop(queue);
-            if drained {
+            if self.is_settled() {
                 return;
             }
             settled.await;
         }
+    }
+
+    fn is_settled(&self) -> bool {
+        let queue = lock(&self.queue);
+        queue.waiting.is_empty() && queue.under_way == 0
     }
 
     /// `count` were on their way; `back` of them go again.

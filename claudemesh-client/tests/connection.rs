@@ -1,4 +1,5 @@
 //! Connecting, refusals, reconnecting, and the original's protocol.
+#![allow(clippy::unwrap_used)]
 
 mod scripted;
 

@@ -1,4 +1,5 @@
 //! Every tool by name, several meshes, and waiting mail, on a real broker.
+#![allow(clippy::unwrap_used)]
 
 use claudemesh_broker::{Broker, config::Config};
 use claudemesh_client::flows::{InviteOptions, create_invite, create_mesh, join};

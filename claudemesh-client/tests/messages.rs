@@ -1,4 +1,5 @@
 //! Sending and receiving: the outbox, the inbox, acknowledgements, receipts, `ping_mesh`.
+#![allow(clippy::unwrap_used)]
 
 mod scripted;
 

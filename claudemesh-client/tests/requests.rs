@@ -1,4 +1,5 @@
 //! Requests: replies and errors reach their own request, over reconnects too.
+#![allow(clippy::unwrap_used)]
 
 mod scripted;
 

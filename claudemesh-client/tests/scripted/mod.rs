@@ -1,5 +1,5 @@
 //! A broker that does what a test tells it to.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use claudemesh_client::{Identity, MeshClient, MeshClientBuilder};
 use claudemesh_crypto::{HelloV2, HelloV2Proof, PublicKey, SecretKey, seal_direct, verify_hello_v1};

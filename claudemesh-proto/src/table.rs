@@ -64,10 +64,10 @@ macro_rules! for_each_tool {
             { message_status, MessageStatusTool => MessageStatusResult, Messaging, READ_ONLY, Any, "status --message" }
             { check_messages, CheckMessages => ReceivedMessages, Messaging, ADDITIVE, All, "inbox" }
 
-            { set_summary, SetSummary => SummarySet, Profile, IDEMPOTENT, All, "profile --summary" }
+            { set_summary, SetSummary => SummarySet, Profile, IDEMPOTENT, All, "tool set_summary" }
             { set_status, SetStatus => StatusSet, Profile, IDEMPOTENT, All, "tool set_status" }
             { set_visible, SetVisible => VisibleSet, Profile, IDEMPOTENT, All, "tool set_visible" }
-            { set_profile, SetProfile => ProfileSet, Profile, IDEMPOTENT, All, "profile" }
+            { set_profile, SetProfile => ProfileSet, Profile, IDEMPOTENT, All, "tool set_profile" }
 
             { join_group, JoinGroup => GroupJoined, Groups, IDEMPOTENT, All, "tool join_group" }
             { leave_group, LeaveGroup => GroupLeft, Groups, IDEMPOTENT, All, "tool leave_group" }

@@ -16,10 +16,11 @@ impl Handle<JoinGroup> for Broker {
         }
         let groups = {
             let mut state = cx.session.mesh.lock();
-            let groups = state
-                .mesh
-                .join_group(&cx.session.presence, &request.name, request.role.clone())?;
-            cx.session_changed(&mut state);
+            let mut groups = Vec::new();
+            for presence in cx.speaks_for(&state)? {
+                groups = state.mesh.join_group(&presence, &request.name, request.role.clone())?;
+                cx.session_changed(&mut state, &presence);
+            }
             groups
         };
         let audit = cx.audit_event::<JoinGroup>(json!({ "name": request.name, "role": request.role }));
@@ -36,11 +37,15 @@ impl Handle<LeaveGroup> for Broker {
     async fn handle(cx: Context, request: LeaveGroup) -> Result<GroupLeft, ErrorFrame> {
         let (was_member, groups) = {
             let mut state = cx.session.mesh.lock();
-            let left = state
-                .mesh
-                .leave_group(&cx.session.presence, &request.name)
-                .ok_or_else(session_gone)?;
-            cx.session_changed(&mut state);
+            let mut left = (false, Vec::new());
+            for presence in cx.speaks_for(&state)? {
+                let (was_member, groups) = state
+                    .mesh
+                    .leave_group(&presence, &request.name)
+                    .ok_or_else(session_gone)?;
+                cx.session_changed(&mut state, &presence);
+                left = (left.0 || was_member, groups);
+            }
             left
         };
         if was_member {

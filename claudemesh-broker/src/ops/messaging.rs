@@ -180,7 +180,11 @@ fn store(
     message: Arc<MessageRow>,
     resolved: &Resolved,
 ) -> Result<oneshot::Receiver<Result<crate::store::MessageOutcome, StoreError>>, ErrorFrame> {
-    let payload = json!({ "targetSpec": message.target.spec, "priority": message.priority });
+    let payload = json!({
+        "messageId": message.id,
+        "targetSpec": message.target.spec,
+        "priority": message.priority,
+    });
     let recipients: Vec<Recipient> = resolved
         .recipients
         .iter()
@@ -299,7 +303,14 @@ impl Handle<PullMessages> for Broker {
         if !request.peek && !session.has_cap(caps::ACK) {
             // Such a session has what it was given: nothing will tell otherwise.
             let mark = |message: &Arc<Message>| {
-                hub::change(session.mesh_id(), &session.member, &message.id, DeliveryStage::Delivered, cx.now_ms, None)
+                hub::change(
+                    session.mesh_id(),
+                    &session.member,
+                    &message.id,
+                    DeliveryStage::Delivered,
+                    cx.now_ms,
+                    None,
+                )
             };
             let changes: Vec<_> = messages.iter().map(|(message, _)| mark(message)).collect();
             if !changes.is_empty() {

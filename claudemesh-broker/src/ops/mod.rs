@@ -39,17 +39,12 @@ impl Context {
     /// Saves what the caller's member leaves with, so that it is in force again after a restart.
     pub(crate) async fn save_peer_state(&self) -> Result<(), ErrorFrame> {
         let session = &self.session;
-        let saved = match session.observer {
-            true => None,
-            false => session.mesh.lock().mesh.peer_state(&session.member).cloned(),
-        };
+        let saved = session.mesh.lock().mesh.peer_state(&session.member).cloned();
         let Some(saved) = saved else { return Ok(()) };
         let row = crate::hub::peer_state_row(session.mesh_id(), &session.member, &saved, self.now_ms);
         self.broker.store.save_peer_state(row).await.or_frame()
     }
-}
 
-impl Context {
     /// Puts an event on record that no write of a handler goes with.
     pub(crate) async fn record(&self, event: Option<AuditEvent>) -> Result<(), ErrorFrame> {
         let Some(event) = event else { return Ok(()) };

@@ -1,10 +1,11 @@
 //! Status, summary, visibility, profile, counters.
 
-use claudemesh_proto::ErrorFrame;
+use claudemesh_proto::model::PresenceId;
 use claudemesh_proto::ops::{
     Ack, ProfileSet, SetProfile, SetStats, SetStatus, SetSummary, SetVisible, StatsSet, StatusSet, SummarySet,
     VisibleSet,
 };
+use claudemesh_proto::{ErrorCode, ErrorFrame};
 use serde_json::json;
 
 use super::session_gone;
@@ -13,13 +14,59 @@ use crate::context::{Context, Handle};
 use crate::hub::{LiveState, run_outputs, system_event};
 
 impl Context {
-    /// Tells delivery that the caller's session changed: becoming idle or visible lets through what waited.
-    pub(super) fn session_changed(&self, state: &mut LiveState) {
+    /// The sessions that the caller speaks for: its own; for a one-shot connection, which has nothing to be shown or
+    /// delivered to, all live ones of its member.
+    ///
+    /// # Errors
+    /// `not_found` if a one-shot connection's member has no live session.
+    pub(super) fn speaks_for(&self, state: &LiveState) -> Result<Vec<PresenceId>, ErrorFrame> {
         let session = &self.session;
-        if let Some(view) = state.mesh.session_view(&session.presence) {
-            state.delivery.session_changed(self.now_ms, view, &state.mesh);
-            run_outputs(&self.broker, &session.mesh, state, self.now_ms);
+        if !session.observer {
+            return Ok(vec![session.presence.clone()]);
         }
+        let own: Vec<_> = state
+            .mesh
+            .sessions_of(&session.member)
+            .map(|live| live.facts.presence.clone())
+            .collect();
+        if own.is_empty() {
+            let text = "you have no live session that this could be set for; start one and try again";
+            return Err(ErrorFrame::new(ErrorCode::NotFound, text));
+        }
+        Ok(own)
+    }
+
+    /// Tells delivery that a session changed: becoming idle or visible lets through what waited.
+    pub(super) fn session_changed(&self, state: &mut LiveState, presence: &PresenceId) {
+        if let Some(view) = state.mesh.session_view(presence) {
+            state.delivery.session_changed(self.now_ms, view, &state.mesh);
+            run_outputs(&self.broker, &self.session.mesh, state, self.now_ms);
+        }
+    }
+
+    fn set_visible(&self, state: &mut LiveState, presence: &PresenceId, visible: bool) -> Result<(), ErrorFrame> {
+        // Who could see the session before or can see it now hears of the change; nobody else learns that it exists.
+        let before = state.mesh.audience_of(presence);
+        let changed = state.mesh.set_visible(presence, visible).ok_or_else(session_gone)?;
+        let Some(peer) = state.mesh.session(presence).map(|session| state.mesh.peer(session)) else {
+            return Ok(());
+        };
+        if changed {
+            let audience = if visible {
+                state.mesh.audience_of(presence)
+            } else {
+                before
+            };
+            let data = json!({
+                "name": peer.display_name,
+                "pubkey": peer.pubkey,
+                "memberPubkey": peer.member_pubkey,
+            });
+            let event = if visible { "peer_visible" } else { "peer_hidden" };
+            state.send(&audience, &system_event(self.session.mesh_id(), event, data));
+            self.session_changed(state, presence);
+        }
+        Ok(())
     }
 
     fn ack(&self) -> Ack {
@@ -33,11 +80,12 @@ impl Context {
 impl Handle<SetStatus> for Broker {
     async fn handle(cx: Context, request: SetStatus) -> Result<StatusSet, ErrorFrame> {
         let mut state = cx.session.mesh.lock();
-        let record = state
-            .mesh
-            .set_status(&cx.session.presence, request.status, cx.now_ms)
-            .ok_or_else(session_gone)?;
-        cx.session_changed(&mut state);
+        let mut set = None;
+        for presence in cx.speaks_for(&state)? {
+            set = state.mesh.set_status(&presence, request.status, cx.now_ms);
+            cx.session_changed(&mut state, &presence);
+        }
+        let record = set.ok_or_else(session_gone)?;
         Ok(StatusSet {
             status: record.status,
             source: record.source,
@@ -47,13 +95,15 @@ impl Handle<SetStatus> for Broker {
 
 impl Handle<SetSummary> for Broker {
     async fn handle(cx: Context, request: SetSummary) -> Result<SummarySet, ErrorFrame> {
-        let set = cx
-            .session
-            .mesh
-            .lock()
-            .mesh
-            .set_summary(&cx.session.presence, &request.summary);
-        set.ok_or_else(session_gone)?;
+        {
+            let mut state = cx.session.mesh.lock();
+            for presence in cx.speaks_for(&state)? {
+                state
+                    .mesh
+                    .set_summary(&presence, &request.summary)
+                    .ok_or_else(session_gone)?;
+            }
+        }
         cx.save_peer_state().await?;
         Ok(SummarySet {
             summary: request.summary,
@@ -79,25 +129,8 @@ impl Handle<SetVisible> for Broker {
     async fn handle(cx: Context, request: SetVisible) -> Result<VisibleSet, ErrorFrame> {
         {
             let mut state = cx.session.mesh.lock();
-            let presence = &cx.session.presence;
-            // Who could see the session before or can see it now hears of the change; nobody else learns that it exists.
-            let before = state.mesh.audience_of(presence);
-            let changed = state
-                .mesh
-                .set_visible(presence, request.visible)
-                .ok_or_else(session_gone)?;
-            if changed {
-                let audience = if request.visible {
-                    state.mesh.audience_of(presence)
-                } else {
-                    before
-                };
-                let name = crate::hub::name_of(&state, presence);
-                let data =
-                    json!({ "name": name, "pubkey": cx.session.sender_key(), "memberPubkey": cx.session.member_key });
-                let event = if request.visible { "peer_visible" } else { "peer_hidden" };
-                state.send(&audience, &system_event(cx.session.mesh_id(), event, data));
-                cx.session_changed(&mut state);
+            for presence in cx.speaks_for(&state)? {
+                cx.set_visible(&mut state, &presence, request.visible)?;
             }
         }
         cx.save_peer_state().await?;

@@ -127,11 +127,12 @@ pub struct Config {
     pub trusted_proxies: usize,
     /// Most live connections of one mesh (`MAX_CONNECTIONS_PER_MESH`).
     pub max_connections_per_mesh: usize,
-    /// Most sockets that have not said `hello` yet (`MAX_UNAUTHENTICATED_SOCKETS`).
+    /// Most sockets that have not said `hello` yet, and most plain HTTP connections (`MAX_UNAUTHENTICATED_SOCKETS`).
     pub max_unauthenticated: usize,
     /// The same for one address (`MAX_UNAUTHENTICATED_PER_IP`; 0: no limit). Loopback is exempt: a proxy may be there.
     pub max_unauthenticated_per_ip: usize,
-    /// How long a socket may stay without `hello` (`HELLO_TIMEOUT_MS`).
+    /// How long a socket may stay without `hello`, and a connection without a whole head of a request
+    /// (`HELLO_TIMEOUT_MS`).
     pub hello_timeout: Duration,
     /// How long `working` lasts without news (`STATUS_TTL_SECONDS`), in milliseconds.
     pub status_ttl_ms: i64,

@@ -9,6 +9,7 @@
 pub mod broker;
 pub mod config;
 pub mod context;
+mod door;
 mod errors;
 pub mod gateway;
 pub mod http;
@@ -18,6 +19,7 @@ pub mod mesh;
 pub mod metrics;
 mod ops;
 pub mod outbound;
+mod room;
 pub mod security;
 pub mod server;
 pub mod store;

@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::serve::Listener;
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::broker::now_ms;
 use crate::config::{Config, DatabaseUrl};
-use crate::gateway::{Ends, Gateway};
+use crate::gateway::Gateway;
 use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
 use crate::outbound::CloseReason;
@@ -25,7 +24,7 @@ use crate::security::broker_key::{BrokerKey, BrokerKeyError};
 use crate::security::rate_limit::RateLimiter;
 use crate::security::replay::ReplayGuard;
 use crate::store::{CommitStats, Store, StoreError, StoreOptions};
-use crate::{Broker, http, jobs};
+use crate::{Broker, door, http, jobs};
 
 /// How often buckets are swept and the store is looked after.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
@@ -67,7 +66,7 @@ pub struct RunningBroker {
     pub broker: Arc<Broker>,
     /// Where it listens.
     pub addr: SocketAddr,
-    server: JoinHandle<io::Result<()>>,
+    server: JoinHandle<()>,
 }
 
 impl Broker {
@@ -107,10 +106,7 @@ impl Broker {
         jobs::start(&broker);
         broker.tasks.spawn(keep_house(broker.clone()));
         let router = http::router(Arc::new(Gateway::new(broker.clone(), addr, key)));
-        let service = router.into_make_service_with_connect_info::<Ends>();
-        let stopping = broker.stopping.clone();
-        let serve = axum::serve(Door(listener), service).with_graceful_shutdown(stopping.cancelled_owned());
-        let server = tokio::spawn(async move { serve.await });
+        let server = tokio::spawn(door::serve(listener, router, broker.clone()));
         tracing::info!(address = %addr, "listening");
         Ok(RunningBroker { broker, addr, server })
     }
@@ -193,25 +189,5 @@ async fn keep_house(broker: Arc<Broker>) {
         if let Err(error) = up {
             tracing::warn!(%error, "the store does not answer");
         }
-    }
-}
-
-/// Accepts connections whose small frames are sent at once.
-#[derive(Debug)]
-pub(crate) struct Door(TcpListener);
-
-impl Listener for Door {
-    type Io = TcpStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        let (stream, address) = Listener::accept(&mut self.0).await;
-        // Without it frames are late, not wrong.
-        let _is_set = stream.set_nodelay(true);
-        (stream, address)
-    }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.0.local_addr()
     }
 }

@@ -16,15 +16,14 @@ mod writer;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::connect_info::Connected;
-use axum::serve::IncomingStream;
-
 pub use accept::upgrade;
 pub(crate) use validate::Schema;
 
+use tokio::net::TcpStream;
+
 use crate::Broker;
+use crate::room::Room;
 use crate::security::broker_key::BrokerKey;
-use crate::server::Door;
 use accept::WaitingRoom;
 use dispatch::Dispatcher;
 
@@ -39,22 +38,22 @@ pub struct Gateway {
     pub key: BrokerKey,
     dispatcher: Dispatcher,
     hello: Schema,
-    waiting: Arc<WaitingRoom>,
+    waiting: WaitingRoom,
 }
 
 impl Gateway {
     /// Compiles every schema.
     #[must_use]
     pub fn new(broker: Arc<Broker>, listening: SocketAddr, key: BrokerKey) -> Self {
-        let waiting = WaitingRoom::new(
+        let room = Room::new(
             broker.config.max_unauthenticated,
             broker.config.max_unauthenticated_per_ip,
-            broker.metrics.clone(),
         );
+        let waiting = WaitingRoom::new(room, broker.metrics.clone());
         Self {
             dispatcher: Dispatcher::new(),
             hello: Schema::of::<claudemesh_proto::hello::Hello>(),
-            waiting: Arc::new(waiting),
+            waiting,
             broker,
             listening,
             key,
@@ -71,12 +70,11 @@ pub struct Ends {
     pub local: SocketAddr,
 }
 
-impl Connected<IncomingStream<'_, Door>> for Ends {
-    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
-        let remote = *stream.remote_addr();
+impl Ends {
+    /// Those of a connection that was accepted from `remote`.
+    pub(crate) fn of(stream: &TcpStream, remote: SocketAddr) -> Self {
         // Without an own address (the socket is gone already) no origin matches, which is right.
         let local = stream
-            .io()
             .local_addr()
             .unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
         Self { remote, local }

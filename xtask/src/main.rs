@@ -1,5 +1,6 @@
 //! Development tasks of the workspace: `cargo xtask <task>`.
 
+mod bench;
 mod postgres;
 mod reference;
 mod schemas;
@@ -11,6 +12,7 @@ const TASKS: &str = "\
 tasks:
   schemas        write claudemesh-proto/schemas anew from the types
   reference      write docs/reference anew from the tables
+  bench [ARGS]   measure the broker in release; see `cargo xtask bench --help`
   test [ARGS]    run every test; those that need Postgres start one if its programs are installed";
 
 fn main() -> anyhow::Result<()> {
@@ -18,6 +20,7 @@ fn main() -> anyhow::Result<()> {
     match arguments.next().as_deref() {
         Some("schemas") => schemas::write(),
         Some("reference") => reference::write(),
+        Some("bench") => bench::run(&arguments.collect::<Vec<_>>()),
         Some("test") => tests::run(&arguments.collect::<Vec<_>>()),
         Some(other) => bail!("unknown task {other}\n{TASKS}"),
         None => bail!("no task given\n{TASKS}"),

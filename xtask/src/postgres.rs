@@ -64,6 +64,12 @@ impl Postgres {
         format!("postgres://claudemesh@127.0.0.1:{}/postgres", self.port)
     }
 
+    /// Id of the server's first process.
+    pub(crate) fn pid(&self) -> Option<String> {
+        let file = std::fs::read_to_string(self.cluster().join("postmaster.pid")).ok()?;
+        file.lines().next().map(str::to_owned)
+    }
+
     fn cluster(&self) -> PathBuf {
         self.data.join("cluster")
     }

@@ -1,0 +1,48 @@
+//! Builds the broker and its load driver for release, and runs the driver.
+
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+
+use crate::postgres;
+
+/// Runs `claudemesh-bench`. Without `--write` its report goes to `docs/benchmarks.md` if all scenarios run, else to the
+/// terminal.
+pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
+    let cargo = env!("CARGO");
+    let mut build = Command::new(cargo);
+    build.args([
+        "build",
+        "--release",
+        "--package",
+        "claudemesh-broker",
+        "--package",
+        "claudemesh-bench",
+    ]);
+    if !build.status().context("running cargo build")?.success() {
+        bail!("the build failed");
+    }
+    let mut bench = Command::new(cargo);
+    bench
+        .args(["run", "--release", "--quiet", "--package", "claudemesh-bench", "--"])
+        .args(arguments);
+    let names_scenarios = arguments
+        .iter()
+        .any(|argument| argument.starts_with(char::is_alphabetic));
+    if !names_scenarios && !arguments.iter().any(|argument| argument == "--write") {
+        bench.args(["--write", "docs"]);
+    }
+    let server = postgres::start().context("starting Postgres for the benchmark")?;
+    if let Some(server) = &server {
+        bench.env("CLAUDEMESH_BENCH_POSTGRES_URL", server.url());
+        if let Some(pid) = server.pid() {
+            bench.env("CLAUDEMESH_BENCH_POSTGRES_PID", pid);
+        }
+    }
+    let status = bench.status().context("running the driver");
+    drop(server);
+    if !status?.success() {
+        bail!("the benchmark failed");
+    }
+    Ok(())
+}

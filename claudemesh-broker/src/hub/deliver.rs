@@ -122,9 +122,10 @@ pub fn send_receipts(state: &LiveState, ended: &[EndedDelivery], stage: Delivery
 
 fn send_receipt(state: &LiveState, sender: &MemberId, change: &StageChange) {
     let to: Vec<_> = state
-        .sessions()
-        .filter(|session| session.member == *sender && session.has_cap(caps::RECEIPTS))
-        .map(|session| session.presence.clone())
+        .mesh
+        .connections_of(sender)
+        .filter(|session| session.has_cap(caps::RECEIPTS))
+        .map(|session| session.facts.presence.clone())
         .collect();
     if to.is_empty() {
         return;
@@ -200,7 +201,10 @@ async fn read_pages(
     let (mut after, mut bytes, mut page) = (request.after_seq, 0, FIRST_PAGE);
     loop {
         let most = page.min(request.limit - messages.len());
-        let rows = broker.store.pending(&mesh.id, &request.member, request.priority, after, most).await?;
+        let rows = broker
+            .store
+            .pending(&mesh.id, &request.member, request.priority, after, most)
+            .await?;
         let complete = rows.len() < most;
         for row in &rows {
             after = row.seq;

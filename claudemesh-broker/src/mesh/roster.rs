@@ -224,6 +224,13 @@ impl Mesh {
         sessions.filter(|session| !session.facts.observer)
     }
 
+    /// Live sessions of a member, observers included.
+    pub fn connections_of(&self, member: &MemberId) -> impl Iterator<Item = &Session> {
+        self.ordinals_of(member)
+            .iter()
+            .filter_map(|ordinal| self.sessions.get(ordinal))
+    }
+
     /// Number of live sessions, observers included: what a limit on connections counts.
     #[must_use]
     pub fn connection_count(&self) -> usize {

@@ -102,7 +102,7 @@ async fn expire(broker: &Arc<Broker>) {
         let step = ended.len();
         for (mesh, ended) in by_mesh(ended) {
             if let Some(mesh) = broker.hub.loaded(&mesh) {
-                send_receipts(&mesh.lock(), &ended, DeliveryStage::Expired, "its time ran out", now);
+                send_receipts(&mesh.lock(), &ended, DeliveryStage::Expired, now);
             }
         }
         if step < STEP {

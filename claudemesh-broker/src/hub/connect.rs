@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::extract::ws::Utf8Bytes;
 use claudemesh_crypto::random_id;
 use claudemesh_proto::frame::ServerFrame;
 use claudemesh_proto::hello::{Hello, HelloAck, MemberProfile};
@@ -136,9 +135,21 @@ pub async fn connect(
 /// A session key that nothing proves (protocol 1) must not be that of another member's live session: it would receive
 /// what is sent to that session, and send under its key.
 fn check_session_key(state: &super::LiveState, session: &Session) -> Result<(), ErrorFrame> {
-    let Some(key) = session.session_key.as_ref().filter(|_| session.protocol < PROTOCOL_VERSION) else { return Ok(()) };
-    let is_session = state.mesh.session_by_key(key.as_str()).is_some_and(|live| live.facts.member != session.member);
-    let is_member = state.mesh.member_by_key(key.as_str()).is_some_and(|owner| owner.facts.id != session.member);
+    let Some(key) = session
+        .session_key
+        .as_ref()
+        .filter(|_| session.protocol < PROTOCOL_VERSION)
+    else {
+        return Ok(());
+    };
+    let is_session = state
+        .mesh
+        .session_by_key(key.as_str())
+        .is_some_and(|live| live.facts.member != session.member);
+    let is_member = state
+        .mesh
+        .member_by_key(key.as_str())
+        .is_some_and(|owner| owner.facts.id != session.member);
     if is_session || is_member {
         let text = "hello rejected: another member has this session key; make a new one";
         return Err(ErrorFrame::new(ErrorCode::Conflict, text).at("/sessionPubkey"));
@@ -304,9 +315,4 @@ pub(crate) fn name_of(state: &super::LiveState, presence: &PresenceId) -> Option
         .mesh
         .session(presence)
         .map(|session| state.mesh.display_name(session))
-}
-
-/// A text as a frame of the socket.
-pub(crate) fn text(frame: &str) -> Utf8Bytes {
-    Utf8Bytes::from(frame)
 }

@@ -7,7 +7,6 @@ use claudemesh_proto::frame::ServerFrame;
 use claudemesh_proto::hello::caps;
 use claudemesh_proto::model::{DeliveryStage, KeyHex, MemberId, MeshId, MessageId, Receipt, Timestamp};
 
-use super::connect::text;
 use super::{LiveMesh, LiveState};
 use crate::Broker;
 use crate::broker::now_ms;
@@ -32,7 +31,7 @@ pub fn run_outputs(broker: &Arc<Broker>, mesh: &Arc<LiveMesh>, state: &mut LiveS
             } => {
                 if let Some(session) = state.session(&presence) {
                     broker.metrics.routed(message.priority);
-                    session.outbound.send(text(&message.push_frame(attempt)));
+                    session.outbound.send(message.push_frame(attempt));
                 }
             }
             Output::MarkDelivered { member, message, .. } => {
@@ -72,6 +71,7 @@ pub fn run_outputs(broker: &Arc<Broker>, mesh: &Arc<LiveMesh>, state: &mut LiveS
 /// tried again: what is not marked would be delivered twice after a restart, which recipients detect.
 fn record(broker: &Arc<Broker>, mesh: &Arc<LiveMesh>, changes: Vec<StageChange>) {
     let (broker_, mesh_) = (broker.clone(), mesh.clone());
+    let changes: Arc<[StageChange]> = changes.into();
     let kept = changes.clone();
     let done = move |outcome| match outcome {
         Ok(Outcome::Stages(outcomes)) => told(&broker_, &mesh_.lock(), &kept, &outcomes),
@@ -105,8 +105,18 @@ pub(crate) fn told(broker: &Broker, state: &LiveState, changes: &[StageChange], 
     }
 }
 
+/// Why a delivery ended without success, where its row does not say more.
+pub(crate) fn end_reason(stage: DeliveryStage) -> Option<&'static str> {
+    match stage {
+        DeliveryStage::Expired => Some("its time ran out"),
+        DeliveryStage::Revoked => Some("the recipient was removed from the mesh"),
+        DeliveryStage::Refused => Some("the recipient does not take such messages from the sender"),
+        DeliveryStage::Accepted | DeliveryStage::Delivered | DeliveryStage::Surfaced | DeliveryStage::Read => None,
+    }
+}
+
 /// Receipts for deliveries that ended as a member was removed or their time ran out.
-pub fn send_receipts(state: &LiveState, ended: &[EndedDelivery], stage: DeliveryStage, reason: &str, now: i64) {
+pub fn send_receipts(state: &LiveState, ended: &[EndedDelivery], stage: DeliveryStage, now: i64) {
     for delivery in ended {
         let change = change(
             &delivery.mesh_id,
@@ -114,7 +124,7 @@ pub fn send_receipts(state: &LiveState, ended: &[EndedDelivery], stage: Delivery
             &delivery.message_id,
             stage,
             now,
-            Some(reason.to_owned()),
+            end_reason(stage).map(str::to_owned),
         );
         send_receipt(state, &delivery.sender, &change);
     }
@@ -163,6 +173,7 @@ pub(crate) fn change(
         at: Timestamp::from_ms(now),
         adapter: None,
         reason,
+        place: None,
     }
 }
 

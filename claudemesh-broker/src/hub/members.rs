@@ -119,13 +119,7 @@ pub async fn remove_member(
         .member(member)
         .map(|member| member.facts.name.clone())
         .unwrap_or_default();
-    send_receipts(
-        state,
-        &ended,
-        DeliveryStage::Revoked,
-        "the recipient was removed from the mesh",
-        now,
-    );
+    send_receipts(state, &ended, DeliveryStage::Revoked, now);
     state.delivery.member_removed(now, member);
     let Some(removed) = state.mesh.remove_member(member) else {
         return Ok(());

@@ -7,11 +7,11 @@ use claudemesh_crypto::random_id;
 use claudemesh_proto::hello::caps;
 use claudemesh_proto::limits::{DEFAULT_MESSAGE_TTL_MS, MAX_BATCH};
 use claudemesh_proto::model::{
-    DeliveryStage, GroupSeal, KeyHex, MessageId, RecipientStatus, Target, TargetKind, Timestamp,
+    DeliveryStage, GroupSeal, KeyHex, MemberId, MessageId, RecipientStatus, Target, TargetKind, Timestamp,
 };
 use claudemesh_proto::ops::{
-    AckMessages, ListPeers, MessageStatus, MessageStatusResult, MessagesAcked, MessagesPulled, PeersList, PullMessages,
-    SendAck, SendEnvelope,
+    AckMessages, ListPeers, MessageAck, MessageStatus, MessageStatusResult, MessagesAcked, MessagesPulled, PeersList,
+    PullMessages, SendAck, SendEnvelope,
 };
 use claudemesh_proto::{ErrorCode, ErrorFrame, PROTOCOL_VERSION};
 use serde_json::json;
@@ -25,7 +25,8 @@ use crate::errors::ToErrorFrame as _;
 use crate::hub::{self, LiveState, run_outputs};
 use crate::mesh::{Message, Pulled, Resolved, TargetRequest, resolve};
 use crate::store::{
-    MessageRow, NewMessage, Outcome, Recipient, RecipientRow, StageChange, StoreError, StoredMessage, Write, WriteKind,
+    DeliveryPlace, MessageRow, NewMessage, Outcome, Recipient, RecipientRow, StageChange, StoreError, StoredMessage,
+    Write, WriteKind,
 };
 
 /// Messages in one answer to `pull_messages` when the caller does not say.
@@ -239,11 +240,7 @@ fn store(
 }
 
 /// Gives a stored message to each recipient's queue.
-fn deliver(
-    state: &mut LiveState,
-    stored: &StoredMessage,
-    recipients: &[(claudemesh_proto::model::MemberId, Option<KeyHex>)],
-) {
+fn deliver(state: &mut LiveState, stored: &StoredMessage, recipients: &[(MemberId, Option<KeyHex>)]) {
     let mut facts = hub::message_facts(stored);
     let now = now_ms();
     // A target that is a session's key resolves to its member with that session as the hint: a direct message only.
@@ -341,11 +338,11 @@ impl Handle<AckMessages> for Broker {
     /// In memory a message stays under lease until its mark is on disk: what the broker forgets, the recipient gets again.
     async fn handle(cx: Context, request: AckMessages) -> Result<MessagesAcked, ErrorFrame> {
         let session = cx.session.clone();
-        let changes: Vec<StageChange> = request
-            .acks
-            .into_iter()
-            .map(|ack| StageChange {
+        let changes: Arc<[StageChange]> = {
+            let state = session.mesh.lock();
+            let change = |ack: MessageAck| StageChange {
                 adapter: ack.adapter,
+                place: place(&state, &session.member, &ack.message_id),
                 ..hub::change(
                     session.mesh_id(),
                     &session.member,
@@ -354,8 +351,9 @@ impl Handle<AckMessages> for Broker {
                     cx.now_ms,
                     None,
                 )
-            })
-            .collect();
+            };
+            request.acks.into_iter().map(change).collect()
+        };
         let (sender, receiver) = oneshot::channel();
         let (broker, kept) = (cx.broker.clone(), changes.clone());
         let done = move |outcome: Result<Outcome, StoreError>| {
@@ -364,7 +362,7 @@ impl Handle<AckMessages> for Broker {
                     let now = now_ms();
                     let mut guard = session.mesh.lock();
                     let state = &mut *guard;
-                    for change in &kept {
+                    for change in kept.iter() {
                         state
                             .delivery
                             .acked(now, &session.presence, &change.message_id, &state.mesh);
@@ -389,6 +387,16 @@ impl Handle<AckMessages> for Broker {
             acked: u32::try_from(acked).unwrap_or(u32::MAX),
         })
     }
+}
+
+/// Where the delivery of a message in memory is in the store.
+fn place(state: &LiveState, member: &MemberId, message: &MessageId) -> Option<DeliveryPlace> {
+    let message = state.delivery.message(member, message)?;
+    let sender = state.mesh.member_by_key(message.sender_member.as_ref()?.as_str())?;
+    Some(DeliveryPlace {
+        seq: message.seq,
+        sender: sender.facts.id.clone(),
+    })
 }
 
 impl Handle<MessageStatus> for Broker {
@@ -443,6 +451,8 @@ fn recipient_status(state: &LiveState, row: RecipientRow) -> RecipientStatus {
         surfaced_at: delivery.surfaced_at,
         read_at: delivery.read_at,
         adapter: delivery.adapter,
-        reason: delivery.reason,
+        reason: delivery
+            .reason
+            .or_else(|| hub::end_reason(delivery.stage).map(str::to_owned)),
     }
 }

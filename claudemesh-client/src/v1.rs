@@ -8,29 +8,9 @@ use claudemesh_proto::ops::{JoinGroup, LeaveGroup, SetState, SetStats, SetStatus
 use serde_json::{Value, json};
 use std::any::Any;
 
-/// Requests of the table that a broker of protocol 1 drops without an answer.
-const MISSING: [&str; 16] = [
-    "pull_messages",
-    "ack_messages",
-    "delete_state",
-    "list_members",
-    "remove_member",
-    "set_grants",
-    "get_grants",
-    "mesh_stats",
-    "group_commit",
-    "group_log",
-    "group_info",
-    "group_status",
-    "key_request",
-    "key_grant",
-    "group_reset",
-    "group_packages",
-];
-
 /// Whether a broker of protocol 1 serves the operation.
 pub(crate) fn check(meta: &OperationMeta) -> Result<(), ClientError> {
-    if MISSING.contains(&meta.wire_type) {
+    if meta.since > 1 {
         return Err(ClientError::Unsupported {
             what: meta.name.to_owned(),
         });

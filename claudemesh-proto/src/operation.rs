@@ -35,6 +35,8 @@ pub struct OperationMeta {
     pub audit: Option<&'static str>,
     /// What the broker can see of its content.
     pub visibility: Visibility,
+    /// Protocol version that has it; brokers of earlier ones drop the request without an answer.
+    pub since: u32,
 }
 
 /// When the reply to a request is sent.
@@ -131,7 +133,7 @@ pub enum Visibility {
 
 macro_rules! implement_operations {
     ($( { $name:ident, $request:ty => $response:ty, $wire:literal => $reply:literal, $when:ident, $family:ident,
-          $permission:ident, $rate:ident, $ordering:ident, $audit:expr, $visibility:ident } )+) => {
+          $permission:ident, $rate:ident, $ordering:ident, $audit:expr, $visibility:ident, $since:literal } )+) => {
         $(
             impl Operation for $request {
                 type Response = $response;
@@ -146,6 +148,7 @@ macro_rules! implement_operations {
                     ordering: Ordering::$ordering,
                     audit: $audit,
                     visibility: Visibility::$visibility,
+                    since: $since,
                 };
             }
         )+

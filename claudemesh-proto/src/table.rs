@@ -3,50 +3,50 @@
 /// Calls `$callback!` with every operation that the broker serves.
 ///
 /// Row: `{ method, Request => Response, "request type" => "reply type", reply when, family, permission, rate class,
-/// ordering, audit entry, what the broker sees }`. See [`OperationMeta`](crate::OperationMeta) for the columns.
+/// ordering, audit entry, what the broker sees, protocol version }`. See [`OperationMeta`](crate::OperationMeta) for the columns.
 ///
 /// To add an operation: its types in `ops/<family>.rs`, a row here, a handler in the broker, a test.
 #[macro_export]
 macro_rules! for_each_operation {
     ($callback:ident) => {
         $callback! {
-            { send, SendEnvelope => SendAck, "send" => "ack", Always, Messaging, Send, Message, Pipelined, Some("message_sent"), Sealed }
-            { list_peers, ListPeers => PeersList, "list_peers" => "peers_list", Always, Messaging, Member, Read, Serial, None, Clear }
-            { message_status, MessageStatus => MessageStatusResult, "message_status" => "message_status_result", Always, Messaging, Member, Read, Serial, None, Clear }
-            { pull_messages, PullMessages => MessagesPulled, "pull_messages" => "messages_pulled", Always, Messaging, Member, Read, Serial, None, Sealed }
-            { ack_messages, AckMessages => MessagesAcked, "ack_messages" => "messages_acked", Asked, Messaging, Member, Message, Pipelined, None, Clear }
+            { send, SendEnvelope => SendAck, "send" => "ack", Always, Messaging, Send, Message, Pipelined, Some("message_sent"), Sealed, 1 }
+            { list_peers, ListPeers => PeersList, "list_peers" => "peers_list", Always, Messaging, Member, Read, Serial, None, Clear, 1 }
+            { message_status, MessageStatus => MessageStatusResult, "message_status" => "message_status_result", Always, Messaging, Member, Read, Serial, None, Clear, 1 }
+            { pull_messages, PullMessages => MessagesPulled, "pull_messages" => "messages_pulled", Always, Messaging, Member, Read, Serial, None, Sealed, 2 }
+            { ack_messages, AckMessages => MessagesAcked, "ack_messages" => "messages_acked", Asked, Messaging, Member, Message, Pipelined, None, Clear, 2 }
 
-            { set_status, SetStatus => StatusSet, "set_status" => "status_set", Asked, Profile, Member, Write, Serial, None, Clear }
-            { set_summary, SetSummary => SummarySet, "set_summary" => "summary_set", Asked, Profile, Member, Write, Serial, None, Clear }
-            { set_stats, SetStats => StatsSet, "set_stats" => "stats_set", Asked, Profile, Member, Write, Serial, None, Clear }
-            { set_visible, SetVisible => VisibleSet, "set_visible" => "ack", Always, Profile, Member, Write, Serial, None, Clear }
-            { set_profile, SetProfile => ProfileSet, "set_profile" => "ack", Always, Profile, Member, Write, Serial, None, Clear }
+            { set_status, SetStatus => StatusSet, "set_status" => "status_set", Asked, Profile, Member, Write, Serial, None, Clear, 1 }
+            { set_summary, SetSummary => SummarySet, "set_summary" => "summary_set", Asked, Profile, Member, Write, Serial, None, Clear, 1 }
+            { set_stats, SetStats => StatsSet, "set_stats" => "stats_set", Asked, Profile, Member, Write, Serial, None, Clear, 1 }
+            { set_visible, SetVisible => VisibleSet, "set_visible" => "ack", Always, Profile, Member, Write, Serial, None, Clear, 1 }
+            { set_profile, SetProfile => ProfileSet, "set_profile" => "ack", Always, Profile, Member, Write, Serial, None, Clear, 1 }
 
-            { join_group, JoinGroup => GroupJoined, "join_group" => "group_joined", Asked, Groups, Member, Write, Serial, Some("group_joined"), Clear }
-            { leave_group, LeaveGroup => GroupLeft, "leave_group" => "group_left", Asked, Groups, Member, Write, Serial, Some("group_left"), Clear }
+            { join_group, JoinGroup => GroupJoined, "join_group" => "group_joined", Asked, Groups, Member, Write, Serial, Some("group_joined"), Clear, 1 }
+            { leave_group, LeaveGroup => GroupLeft, "leave_group" => "group_left", Asked, Groups, Member, Write, Serial, Some("group_left"), Clear, 1 }
 
-            { set_state, SetState => StateSet, "set_state" => "state_set", Asked, State, WriteState, Write, Serial, Some("state_set"), Clear }
-            { get_state, GetState => StateResult, "get_state" => "state_result", Always, State, Member, Read, Serial, None, Clear }
-            { list_state, ListState => StateList, "list_state" => "state_list", Always, State, Member, Read, Serial, None, Clear }
-            { delete_state, DeleteState => StateDeleted, "delete_state" => "state_deleted", Always, State, WriteState, Write, Serial, Some("state_deleted"), Clear }
+            { set_state, SetState => StateSet, "set_state" => "state_set", Asked, State, WriteState, Write, Serial, Some("state_set"), Clear, 1 }
+            { get_state, GetState => StateResult, "get_state" => "state_result", Always, State, Member, Read, Serial, None, Clear, 1 }
+            { list_state, ListState => StateList, "list_state" => "state_list", Always, State, Member, Read, Serial, None, Clear, 1 }
+            { delete_state, DeleteState => StateDeleted, "delete_state" => "state_deleted", Always, State, WriteState, Write, Serial, Some("state_deleted"), Clear, 2 }
 
-            { list_members, ListMembers => MembersList, "list_members" => "members_list", Always, Members, Member, Read, Serial, None, Clear }
-            { remove_member, RemoveMember => MemberRemoved, "remove_member" => "member_removed", Always, Members, Member, Write, Serial, Some("member_removed"), Clear }
-            { set_grants, SetGrants => Grants, "set_grants" => "grants", Always, Members, Member, Write, Serial, Some("grants_set"), Clear }
-            { get_grants, GetGrants => Grants, "get_grants" => "grants", Always, Members, Member, Read, Serial, None, Clear }
+            { list_members, ListMembers => MembersList, "list_members" => "members_list", Always, Members, Member, Read, Serial, None, Clear, 2 }
+            { remove_member, RemoveMember => MemberRemoved, "remove_member" => "member_removed", Always, Members, Member, Write, Serial, Some("member_removed"), Clear, 2 }
+            { set_grants, SetGrants => Grants, "set_grants" => "grants", Always, Members, Member, Write, Serial, Some("grants_set"), Clear, 2 }
+            { get_grants, GetGrants => Grants, "get_grants" => "grants", Always, Members, Member, Read, Serial, None, Clear, 2 }
 
-            { mesh_info, MeshInfo => MeshInfoResult, "mesh_info" => "mesh_info_result", Always, Mesh, Member, Read, Serial, None, Clear }
-            { mesh_stats, MeshStats => MeshStatsResult, "mesh_stats" => "mesh_stats_result", Always, Mesh, Member, Read, Serial, None, Clear }
+            { mesh_info, MeshInfo => MeshInfoResult, "mesh_info" => "mesh_info_result", Always, Mesh, Member, Read, Serial, None, Clear, 1 }
+            { mesh_stats, MeshStats => MeshStatsResult, "mesh_stats" => "mesh_stats_result", Always, Mesh, Member, Read, Serial, None, Clear, 2 }
 
-            { audit_query, AuditQuery => AuditResult, "audit_query" => "audit_result", Always, Audit, Member, Heavy, Concurrent, None, Clear }
-            { audit_verify, AuditVerify => AuditVerifyResult, "audit_verify" => "audit_verify_result", Always, Audit, Member, Heavy, Concurrent, None, Clear }
+            { audit_query, AuditQuery => AuditResult, "audit_query" => "audit_result", Always, Audit, Member, Heavy, Concurrent, None, Clear, 1 }
+            { audit_verify, AuditVerify => AuditVerifyResult, "audit_verify" => "audit_verify_result", Always, Audit, Member, Heavy, Concurrent, None, Clear, 1 }
 
-            { group_commit, GroupCommit => GroupCommitted, "group_commit" => "group_committed", Always, GroupKeys, Member, Write, Serial, Some("group_commit"), Sealed }
-            { group_log, GroupLog => GroupLogResult, "group_log" => "group_log_result", Always, GroupKeys, Member, Read, Serial, None, Sealed }
-            { group_info, GroupInfo => GroupInfoResult, "group_info" => "group_info_result", Always, GroupKeys, Member, Read, Serial, None, Sealed }
-            { group_status, GroupStatus => GroupStatusNoted, "group_status" => "group_status_noted", Asked, GroupKeys, Member, Write, Serial, None, Clear }
-            { key_request, KeyRequest => KeyRequested, "key_request" => "key_requested", Always, GroupKeys, Member, Write, Serial, None, Sealed }
-            { key_grant, KeyGrant => KeyGranted, "key_grant" => "key_granted", Always, GroupKeys, Member, Write, Serial, None, Sealed }
+            { group_commit, GroupCommit => GroupCommitted, "group_commit" => "group_committed", Always, GroupKeys, Member, Write, Serial, Some("group_commit"), Sealed, 2 }
+            { group_log, GroupLog => GroupLogResult, "group_log" => "group_log_result", Always, GroupKeys, Member, Read, Serial, None, Sealed, 2 }
+            { group_info, GroupInfo => GroupInfoResult, "group_info" => "group_info_result", Always, GroupKeys, Member, Read, Serial, None, Sealed, 2 }
+            { group_status, GroupStatus => GroupStatusNoted, "group_status" => "group_status_noted", Asked, GroupKeys, Member, Write, Serial, None, Clear, 2 }
+            { key_request, KeyRequest => KeyRequested, "key_request" => "key_requested", Always, GroupKeys, Member, Write, Serial, None, Sealed, 2 }
+            { key_grant, KeyGrant => KeyGranted, "key_grant" => "key_granted", Always, GroupKeys, Member, Write, Serial, None, Sealed, 2 }
         }
     };
 }

@@ -28,7 +28,7 @@ fn operations() -> String {
         "# Operations\n\nWhat the broker serves over its WebSocket. A request is one JSON object with the `type` below, an \
          optional `_reqId`, and the members listed; the reply has the reply type and the same `_reqId`. *Broker sees*: \
          `sealed` is ciphertext, `clear` is readable by whoever runs the broker.\n\n\
-         | request | reply | who may | order | rate class | broker sees | audit entry |\n|---|---|---|---|---|---|---|\n",
+         | request | reply | who may | order | rate class | broker sees | audit entry | since protocol |\n|---|---|---|---|---|---|---|---|\n",
     );
     let all = schema::operations();
     for OperationSchemas { meta, .. } in &all {
@@ -39,7 +39,7 @@ fn operations() -> String {
         };
         let _ = writeln!(
             page,
-            "| [`{0}`](#{0}) | `{1}` | {2:?} | {3:?} | {4} | {5} | {6} |",
+            "| [`{0}`](#{0}) | `{1}` | {2:?} | {3:?} | {4} | {5} | {6} | {7} |",
             meta.wire_type,
             meta.reply_type,
             meta.permission,
@@ -47,6 +47,7 @@ fn operations() -> String {
             meta.rate.as_str(),
             sees,
             meta.audit.map_or_else(String::new, |event| format!("`{event}`")),
+            meta.since,
         );
     }
     for OperationSchemas {

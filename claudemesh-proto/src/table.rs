@@ -14,6 +14,7 @@ macro_rules! for_each_operation {
             { list_peers, ListPeers => PeersList, "list_peers" => "peers_list", Always, Messaging, Member, Read, Serial, None, Clear, 1 }
             { message_status, MessageStatus => MessageStatusResult, "message_status" => "message_status_result", Always, Messaging, Member, Read, Serial, None, Clear, 1 }
             { pull_messages, PullMessages => MessagesPulled, "pull_messages" => "messages_pulled", Always, Messaging, Member, Read, Serial, None, Sealed, 2 }
+            { count_waiting, CountWaiting => WaitingCounted, "count_waiting" => "waiting_counted", Always, Messaging, Member, Read, Serial, None, Clear, 2 }
             { ack_messages, AckMessages => MessagesAcked, "ack_messages" => "messages_acked", Asked, Messaging, Member, Message, Pipelined, None, Clear, 2 }
 
             { set_status, SetStatus => StatusSet, "set_status" => "status_set", Asked, Profile, Member, Write, Serial, None, Clear, 1 }

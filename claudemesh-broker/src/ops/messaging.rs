@@ -10,8 +10,8 @@ use claudemesh_proto::model::{
     DeliveryStage, GroupSeal, KeyHex, MemberId, MessageId, RecipientStatus, Target, TargetKind, Timestamp,
 };
 use claudemesh_proto::ops::{
-    AckMessages, ListPeers, MessageAck, MessageStatus, MessageStatusResult, MessagesAcked, MessagesPulled, PeersList,
-    PullMessages, SendAck, SendEnvelope,
+    AckMessages, CountWaiting, ListPeers, MessageAck, MessageStatus, MessageStatusResult, MessagesAcked,
+    MessagesPulled, PeersList, PullMessages, SendAck, SendEnvelope, WaitingCounted,
 };
 use claudemesh_proto::{ErrorCode, ErrorFrame, PROTOCOL_VERSION};
 use serde_json::json;
@@ -331,6 +331,18 @@ impl Handle<PullMessages> for Broker {
             *count = count.saturating_sub(1);
         }
         Ok(MessagesPulled { messages, waiting })
+    }
+}
+
+impl Handle<CountWaiting> for Broker {
+    async fn handle(cx: Context, _: CountWaiting) -> Result<WaitingCounted, ErrorFrame> {
+        let now = Timestamp::from_ms(cx.now_ms);
+        let store = &cx.broker.store;
+        let waiting = store
+            .waiting_counts(cx.session.mesh_id(), &cx.session.member, now)
+            .await
+            .or_frame()?;
+        Ok(WaitingCounted { waiting })
     }
 }
 

@@ -22,6 +22,7 @@ macro_rules! suite {
                 what_waited_comes_in_order
                 what_waits_too_long_ends_as_expired
                 what_is_held_too_long_ends_as_expired
+                what_waits_can_be_counted_without_being_taken
             }
             restart {
                 a_broker_restart_in_the_middle_of_traffic_loses_nothing

@@ -162,6 +162,18 @@ impl Waiting {
     }
 }
 
+/// Counts the messages that wait for this member, without fetching any. Those that a live session has but has not
+/// acknowledged count too.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CountWaiting {}
+
+/// How many messages wait.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WaitingCounted {
+    /// Numbers by delivery class.
+    pub waiting: Waiting,
+}
+
 /// Reports how far messages have come on the recipient's side. Stages only advance; reporting one twice is harmless.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AckMessages {

@@ -138,6 +138,16 @@ pub(crate) async fn resolve(inner: &Inner, target: &str) -> Result<Resolved, Cli
     choose(target, &candidates)
 }
 
+/// Whether all live sessions of this member are original clients; there is at least one.
+pub(crate) async fn runs_original_clients(inner: &Inner, member: &PublicKey) -> Result<bool, ClientError> {
+    let candidates = candidates(inner).await?;
+    let mut own = candidates
+        .iter()
+        .filter(|candidate| candidate.member == *member)
+        .peekable();
+    Ok(own.peek().is_some() && own.all(|candidate| candidate.target != candidate.member))
+}
+
 fn whole_key(text: &str) -> Option<PublicKey> {
     (text.len() == 64).then(|| text.parse().ok()).flatten()
 }

@@ -2,7 +2,7 @@
 
 use crate::inner::Inner;
 use crate::outbox::{ClearText, PendingSend};
-use crate::{ClientError, MeshClient, Message, Resolved};
+use crate::{ClientError, MeshClient, Message, Resolved, resolve};
 use claudemesh_crypto::{PublicKey, random_id};
 use claudemesh_proto::limits::MAX_MESSAGE_BYTES;
 use claudemesh_proto::model::{DeliveryStage, MessageId, Priority};
@@ -104,12 +104,10 @@ impl MeshClient {
         let key = member
             .or(session)
             .ok_or_else(|| ClientError::invalid("message", "has no sender that can be answered"))?;
-        // An original broker names the session only, and its clients open with that key only.
-        let key = if self.protocol() < 2 {
-            session.unwrap_or(key)
-        } else {
-            key
-        };
+        // Original clients open with their session's key only.
+        let is_original = self.protocol() < 2
+            || (!message.authenticated && resolve::runs_original_clients(self.inner(), &key).await?);
+        let key = if is_original { session.unwrap_or(key) } else { key };
         let session = session.filter(|session| *session != key);
         self.send_to(
             &Resolved::Direct {

@@ -433,10 +433,7 @@ pub fn code<T: std::fmt::Debug>(result: Result<T, ClientError>) -> ErrorCode {
 }
 
 pub async fn status_of(client: &MeshClient, id: &MessageId) -> MessageStatusResult {
-    client
-        .request(MessageStatus { message_id: id.clone() })
-        .await
-        .unwrap()
+    client.request(MessageStatus { message_id: id.clone() }).await.unwrap()
 }
 
 /// The line of one recipient.

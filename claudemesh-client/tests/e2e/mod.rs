@@ -6,7 +6,10 @@ pub mod kit;
 macro_rules! modules {
     ($($module:ident)+) => { $( pub mod $module; )+ };
 }
-modules! { ladder offline restart priorities }
+modules! {
+    ladder offline restart priorities sessions hidden grants names state presence members invites encryption audit original
+    overview tools crowd
+}
 
 /// The suite: `suite!([attribute] path::to::a::fresh::database)`.
 macro_rules! suite {
@@ -22,7 +25,6 @@ macro_rules! suite {
                 what_waited_comes_in_order
                 what_waits_too_long_ends_as_expired
                 what_is_held_too_long_ends_as_expired
-                what_waits_can_be_counted_without_being_taken
             }
             restart {
                 a_broker_restart_in_the_middle_of_traffic_loses_nothing
@@ -34,6 +36,73 @@ macro_rules! suite {
                 direct_messages_wait_for_the_right_moment
                 group_messages_wait_for_the_right_moment
                 a_status_that_nobody_confirms_ends
+            }
+            sessions {
+                each_message_goes_to_one_session
+                the_hinted_session_is_preferred
+                what_a_dying_session_had_goes_to_another_one
+                a_lease_that_lapses_delivers_again
+                observers_take_nothing
+            }
+            hidden {
+                a_hidden_session_is_not_seen_and_gets_direct_messages_only
+                nothing_comes_back_to_its_sender
+            }
+            grants {
+                who_is_blocked_is_told_at_once
+                what_waits_when_the_block_comes_is_not_delivered
+                capabilities_are_apart
+            }
+            names {
+                names_find_their_member_or_say_why_not
+                one_unknown_name_does_not_hold_up_the_others
+            }
+            state {
+                values_are_set_read_listed_and_deleted
+                what_does_not_fit_is_refused_with_its_field
+                of_two_writers_the_last_wins
+            }
+            presence {
+                groups_summary_and_profile_come_back
+                counters_never_double
+            }
+            members {
+                only_those_who_may_remove_members
+                a_removed_member_is_out_at_once
+                what_waited_for_an_absent_member_ends_as_revoked
+                an_archived_mesh_is_cut_off
+            }
+            invites {
+                no_more_join_than_may
+                who_is_a_member_already_uses_nothing_up
+                invites_end
+                only_those_who_may_invite
+                a_token_of_version_1_lets_in
+                presets_are_what_new_members_start_with
+            }
+            encryption {
+                a_removed_member_reads_nothing_new
+                who_joins_may_read_what_was_said_before
+                who_joins_by_code_alone_gets_the_keys_from_a_member
+            }
+            audit {
+                everything_that_counts_is_on_record
+            }
+            original {
+                original_clients_talk_to_each_other
+                both_versions_talk_to_each_other
+                who_is_offline_gets_it_by_member_key
+                replies_have_the_originals_shape
+            }
+            overview {
+                ping_measures_every_priority
+                the_overview_counts_what_there_is
+            }
+            tools {
+                every_tool_works_and_names_what_is_wrong
+            }
+            crowd {
+                twenty_members_lose_nothing
             }
         }
     };

@@ -1,0 +1,202 @@
+//! Several sessions of one member, and sessions that only look.
+
+use super::kit::*;
+use claudemesh_client::{Resolved, Sent};
+use claudemesh_client::proto::ErrorCode;
+use claudemesh_client::proto::model::{DeliveryStage, PeerStatus, Priority};
+use claudemesh_crypto::SecretKey;
+use serde_json::json;
+use std::collections::BTreeSet;
+
+pub async fn each_message_goes_to_one_session(database: Database) {
+    let (lab, Three { ana, ben, .. }) = Lab::with_three(database).await;
+    let second = ben.person.connect().await;
+    let mut texts = BTreeSet::new();
+    for number in 0..40 {
+        let text = lab.text("for one of two");
+        // Now and then another one is the idle one.
+        match number {
+            10 => set_status(&ben, PeerStatus::Working).await,
+            20 => set_status(&second, PeerStatus::Working).await,
+            _ => {}
+        }
+        let (target, priority) = match number % 3 {
+            0 => ("ben", Priority::Now),
+            1 => ("*", Priority::Now),
+            _ => ("ben", Priority::Next),
+        };
+        ana.send_text(target, &text, priority).await.unwrap();
+        texts.insert(text);
+    }
+    set_status(&ben, PeerStatus::Idle).await;
+    let mut came = Vec::new();
+    let mut by_second = 0;
+    while came.len() < texts.len() {
+        let message = within("a message", async {
+            tokio::select! {
+                message = ben.recv() => message,
+                message = second.recv() => { by_second += 1; message }
+            }
+        });
+        came.push(message.await.unwrap().text.clone().unwrap());
+    }
+    assert!(by_second > 0, "the idle one gets them while the other one works");
+    assert_eq!(came.len(), texts.len());
+    assert_eq!(came.into_iter().collect::<BTreeSet<_>>(), texts);
+    expect_nothing_on_either(&lab, &ana, &ben, &second).await;
+    lab.finish().await;
+}
+
+async fn expect_nothing_on_either(
+    lab: &Lab,
+    from: &Seat,
+    first: &Seat,
+    second: &claudemesh_client::MeshClient,
+) {
+    for session in [first.session_key(), second.session_key()] {
+        let fence = lab.text("fence");
+        let to = Resolved::Direct {
+            key: first.person.identity.public(),
+            session: Some(session),
+            name: String::new(),
+        };
+        let sent = from.send_to(&to, &fence, Priority::Now).await.unwrap();
+        let hinted = if session == second.session_key() { second } else { &first.client };
+        assert_eq!(recv_text(hinted).await, fence);
+        // The next one may go elsewhere only when this one is acknowledged: their order is kept.
+        wait_stage(from, &sent.message_id, &first.key(), DeliveryStage::Delivered).await;
+    }
+    assert_eq!((first.waiting(), second.waiting()), (0, 0));
+}
+
+pub async fn the_hinted_session_is_preferred(database: Database) {
+    let (lab, Three { ana, ben, cara: _cara }) = Lab::with_three(database).await;
+    let laptop = ben.person.builder().display_name("ben-laptop").connect().await.unwrap();
+    // The next one may go elsewhere only when this one is acknowledged: their order is kept.
+    let settled = async |sent: Sent| wait_stage(&ana, &sent.message_id, &ben.key(), DeliveryStage::Delivered).await;
+    for _ in 0..5 {
+        // By the session's name, by its key, and as the answer to what it said.
+        let text = lab.text("by name");
+        settled(ana.send_text("ben-laptop", &text, Priority::Next).await.unwrap()).await;
+        assert_eq!(recv_text(&laptop).await, text);
+        let text = lab.text("by key");
+        let key = laptop.session_key().to_string();
+        settled(ana.send_text(&key, &text, Priority::Next).await.unwrap()).await;
+        assert_eq!(recv_text(&laptop).await, text);
+        for session in [&laptop, &ben.client] {
+            let question = lab.text("question");
+            session.send_text("ana", &question, Priority::Next).await.unwrap();
+            let asked = recv(&ana).await;
+            assert_eq!(asked.text.as_ref(), Some(&question));
+            let answer = lab.text("answer");
+            settled(ana.reply(&asked, &answer, Priority::Next).await.unwrap()).await;
+            assert_eq!(recv_text(session).await, answer);
+        }
+    }
+    // A hint is no condition: when that session is gone the other one gets the message.
+    let hint = laptop.session_key();
+    laptop.close().await;
+    let to = Resolved::Direct {
+        key: ben.person.identity.public(),
+        session: Some(hint),
+        name: String::new(),
+    };
+    eventually("the end of the session", || async {
+        (peers(&ana).await.len() == 3).then_some(())
+    })
+    .await;
+    let text = lab.text("too late for the laptop");
+    ana.send_to(&to, &text, Priority::Next).await.unwrap();
+    assert_eq!(recv_text(&ben).await, text);
+    lab.finish().await;
+}
+
+pub async fn what_a_dying_session_had_goes_to_another_one(database: Database) {
+    let (lab, Three { ana, ben, .. }) = Lab::with_three(database).await;
+    let key = SecretKey::generate();
+    let mut dying = Socket::v2(&lab, &ben.person, &key).await;
+    let to = Resolved::Direct {
+        key: ben.person.identity.public(),
+        session: Some(key.public()),
+        name: String::new(),
+    };
+    let texts: Vec<String> = (0..3).map(|_| lab.text("for a dying session")).collect();
+    let mut ids = Vec::new();
+    for text in &texts {
+        ids.push(ana.send_to(&to, text, Priority::Next).await.unwrap().message_id);
+    }
+    for id in &ids {
+        let push = dying.next_message().await;
+        assert_eq!(push["messageId"], json!(id));
+        assert!(push["attempt"].is_null(), "the first delivery is not numbered");
+    }
+    // One of them is acknowledged and stays where it is.
+    let ack = json!({ "type": "ack_messages", "acks": [{ "messageId": ids[0], "stage": "delivered" }] });
+    let (reply, _) = dying.ask(ack).await;
+    assert_eq!((&reply["type"], &reply["acked"]), (&json!("messages_acked"), &json!(1)));
+    dying.close().await;
+    assert_eq!(recv_texts(&ben, 2).await, texts[1..]);
+    expect_nothing(&lab, &ana, &ben).await;
+    lab.finish().await;
+}
+
+pub async fn a_lease_that_lapses_delivers_again(database: Database) {
+    let (lab, Three { ana, ben, cara }) = Lab::with_three_and(database, |config| config.lease_ms = 700).await;
+    ben.client.close().await;
+    let key = SecretKey::generate();
+    let mut slow = Socket::v2(&lab, &ben.person, &key).await;
+    let text = lab.text("twice on the wire");
+    let sent = ana.send_text("ben", &text, Priority::Next).await.unwrap();
+    for attempt in [json!(null), json!(2), json!(3)] {
+        let push = slow.next_message().await;
+        assert_eq!(push["messageId"], json!(sent.message_id));
+        assert_eq!(push["attempt"], attempt);
+    }
+    assert!(!status_of(&ana, &sent.message_id).await.delivered);
+    let ack = json!({ "type": "ack_messages", "acks": [{ "messageId": sent.message_id, "stage": "read" }] });
+    slow.ask(ack.clone()).await;
+    wait_stage(&ana, &sent.message_id, &ben.key(), DeliveryStage::Read).await;
+    // Acknowledging twice is harmless; somebody else cannot.
+    let (reply, _) = slow.ask(ack.clone()).await;
+    assert_eq!(reply["type"], "messages_acked");
+    let mut other = Socket::v2(&lab, &cara.person, &SecretKey::generate()).await;
+    let (reply, _) = other.ask(ack).await;
+    assert_eq!(reply["acked"], 0);
+    lab.finish().await;
+}
+
+pub async fn observers_take_nothing(database: Database) {
+    let (lab, Three { ana, ben, cara: _cara }) = Lab::with_three(database).await;
+    let observer = ben.person.observe().await;
+    assert_eq!(peer_names(&ana).await, ["ana", "ben", "cara"]);
+    assert_eq!(peer_names(&observer).await, ["ana", "ben", "cara"]);
+    assert_eq!(member(&ana, &ben.key()).await.session_count, 1);
+
+    let waiting = lab.text("when you ask");
+    ana.send_text("ben", &waiting, Priority::Low).await.unwrap();
+    let text = lab.text("for the session");
+    ana.send_text("ben", &text, Priority::Now).await.unwrap();
+    assert_eq!(recv_text(&ben).await, text);
+    let (code, field) = refusal(observer.pull(&[], false).await);
+    assert_eq!((code, field.as_deref()), (ErrorCode::Conflict, Some("/peek")));
+    for _ in 0..2 {
+        let peeked = observer.pull(&[], true).await.unwrap();
+        let texts: Vec<_> = peeked.messages.iter().map(|message| message.text.clone()).collect();
+        assert_eq!(texts, [Some(waiting.clone())]);
+    }
+    assert_eq!(ben.check_messages().await.unwrap().messages.len(), 1);
+    assert_eq!(observer.waiting(), 0);
+
+    // Without a session messages wait, and the observer may fetch them.
+    ben.client.close().await;
+    let text = lab.text("nobody is there");
+    let sent = ana.send_text("ben", &text, Priority::Now).await.unwrap();
+    let line = line_of(&ana, &sent.message_id, &ben.key()).await;
+    assert_eq!(line.status, "disconnected", "an observer is not there");
+    assert_eq!(observer.waiting(), 0);
+    let pulled = observer.pull(&[], false).await.unwrap();
+    let texts: Vec<_> = pulled.messages.iter().map(|message| message.text.clone()).collect();
+    assert_eq!(texts, [Some(text)]);
+    wait_stage(&ana, &sent.message_id, &ben.key(), DeliveryStage::Delivered).await;
+    lab.finish().await;
+}

@@ -1,0 +1,131 @@
+//! Every tool of the table by its name, with arguments made from its schema.
+
+use super::kit::*;
+use claudemesh_client::ClientError;
+use claudemesh_client::proto::model::Priority;
+use claudemesh_client::proto::schema;
+use serde_json::{Map, Value, json};
+
+/// A value that fits the schema.
+fn fitting(schema: &Value) -> Value {
+    if let Some(value) = schema.get("default").filter(|value| !value.is_null()) {
+        return value.clone();
+    }
+    if let Some(values) = schema["enum"].as_array() {
+        return values[0].clone();
+    }
+    for either in ["anyOf", "oneOf"] {
+        if let Some(schemas) = schema[either].as_array() {
+            return fitting(&schemas[0]);
+        }
+    }
+    let kind = match &schema["type"] {
+        Value::Array(kinds) => kinds[0].clone(),
+        kind => kind.clone(),
+    };
+    match kind.as_str() {
+        Some("string") => json!("word"),
+        Some("boolean") => json!(true),
+        Some("integer" | "number") => schema.get("minimum").cloned().unwrap_or(json!(1)),
+        Some("array") => json!([fitting(&schema["items"])]),
+        Some("object") => arguments(schema, false),
+        _ => json!("anything"),
+    }
+}
+
+/// Arguments that fit: those that are required, or all.
+fn arguments(schema: &Value, all: bool) -> Value {
+    let required: Vec<_> = schema["required"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let properties = schema["properties"].as_object().cloned().unwrap_or_default();
+    let chosen = properties
+        .iter()
+        .filter(|(name, _)| all || required.contains(&name.as_str()));
+    chosen
+        .map(|(name, schema)| (name.clone(), fitting(schema)))
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+fn invalid_field(result: Result<Value, ClientError>) -> String {
+    match result {
+        Err(ClientError::InvalidArgument { field, message }) => {
+            assert!(!message.is_empty());
+            field
+        }
+        other => panic!("an invalid argument: {other:?}"),
+    }
+}
+
+pub async fn every_tool_works_and_names_what_is_wrong(database: Database) {
+    let (lab, Three { ana, ben, .. }) = Lab::with_three(database).await;
+    let text = lab.text("a message");
+    let sent = ana.send_text("ben", &text, Priority::Next).await.unwrap();
+    let slug = ana.person.identity.slug.clone();
+    // Arguments that mean something that must exist.
+    let meant = |tool: &str, arguments: &mut Value| {
+        for (name, value) in [("to", json!("ben")), ("id", json!(sent.message_id)), ("mesh_slug", json!(slug))] {
+            if arguments.get(name).is_some() {
+                arguments[name] = value;
+            }
+        }
+        if tool == "send_message" {
+            arguments["message"] = json!(text);
+        }
+    };
+    for tool in schema::tools() {
+        let name = tool.meta.name;
+        let params = tool.params.to_value();
+        let output = jsonschema::validator_for(&tool.output.to_value()).unwrap();
+        for all in [false, true] {
+            let mut valid = arguments(&params, all);
+            meant(name, &mut valid);
+            let result = within(name, ana.call_tool(name, valid.clone())).await;
+            let result = result.unwrap_or_else(|error| panic!("{name} {valid}: {error}"));
+            if let Err(error) = output.validate(&result) {
+                panic!("{name} {valid}: {result} is not what the schema says: {error}");
+            }
+        }
+        let counted = ana.counters();
+        // An unknown argument, a value of a wrong type for each known one, and a missing one.
+        let mut wrong = arguments(&params, false);
+        meant(name, &mut wrong);
+        let valid = wrong.clone();
+        wrong["zzz"] = json!(1);
+        assert_eq!(invalid_field(ana.call_tool(name, wrong).await), "zzz", "{name}");
+        for (property, schema) in params["properties"].as_object().into_iter().flatten() {
+            let wrong_value = json!({ "no": ["such", "type"] });
+            if jsonschema::validator_for(schema).unwrap().is_valid(&wrong_value) {
+                continue; // it takes anything
+            }
+            let mut wrong = valid.clone();
+            wrong[property] = wrong_value;
+            let field = invalid_field(ana.call_tool(name, wrong).await);
+            assert_eq!(field.split('/').next(), Some(property.as_str()), "{name}");
+        }
+        for required in params["required"].as_array().into_iter().flatten() {
+            let required = required.as_str().unwrap();
+            let mut wrong = valid.clone();
+            wrong.as_object_mut().unwrap().remove(required);
+            match ana.call_tool(name, wrong).await {
+                Err(error @ ClientError::InvalidArgument { .. }) => {
+                    assert!(error.to_string().contains(required), "{name} without {required}: {error}");
+                }
+                other => panic!("{name} without {required}: {other:?}"),
+            }
+        }
+        invalid_field(ana.call_tool(name, json!([1])).await);
+        assert_eq!(counted.messages_out, ana.counters().messages_out, "{name}: nothing was sent");
+    }
+    assert_eq!(invalid_field(ana.call_tool("no_such_tool", json!({})).await), "tool");
+    assert!(ana.counters().tool_calls >= 2 * schema::tools().len() as u64);
+    // The message that was sent by the tool.
+    for _ in 0..3 {
+        assert_eq!(recv_text(&ben).await, text);
+    }
+    lab.finish().await;
+}

@@ -7,6 +7,10 @@ use claudemesh_broker::Broker;
 use claudemesh_broker::config::Config;
 use tracing_subscriber::EnvFilter;
 
+/// A send makes and drops some hundred small values on several threads; the C library's allocator took a fifth of the time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     start_log();

@@ -1,6 +1,6 @@
 //! Requests against the schemas that are generated from their types.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use claudemesh_proto::{ErrorCode, ErrorFrame};
 use jsonschema::Validator;
@@ -32,7 +32,7 @@ impl Schema {
     /// `invalid_request` with the value, the limit and the field.
     pub(crate) fn check(&self, value: &Value) -> Result<(), ErrorFrame> {
         let Err(error) = self.0.validate(value) else {
-            return Ok(());
+            return without_nul(value);
         };
         let field = error.instance_path().to_string();
         let mut problem = error.to_string();
@@ -46,6 +46,45 @@ impl Schema {
             format!(" at {field}")
         };
         Err(ErrorFrame::new(ErrorCode::InvalidRequest, format!("{}{place}", shortened(problem))).at(field))
+    }
+}
+
+/// No text of a request contains U+0000: Postgres stores none, and what one store takes the other takes as well.
+fn without_nul(value: &Value) -> Result<(), ErrorFrame> {
+    let mut place = String::new();
+    if !has_nul(value, &mut place) {
+        return Ok(());
+    }
+    if place.len() > MAX_SHOWN {
+        place.clear();
+    }
+    let text = format!("a text contains the character U+0000 at {place}");
+    Err(ErrorFrame::new(ErrorCode::InvalidRequest, text).at(place))
+}
+
+/// Whether a text of the value contains U+0000; `place` then leads there.
+fn has_nul(value: &Value, place: &mut String) -> bool {
+    let end = place.len();
+    let mut is_below = |name: &str, value: &Value| {
+        let _written = write!(place, "/{name}");
+        let found = has_nul(value, place);
+        if !found {
+            place.truncate(end);
+        }
+        found
+    };
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .any(|(index, item)| is_below(&index.to_string(), item)),
+        // A name is not shown: it is the client's text as well.
+        Value::Object(members) => {
+            members.keys().any(|name| name.contains('\0'))
+                || members.iter().any(|(name, member)| is_below(name, member))
+        }
+        _ => false,
     }
 }
 
@@ -74,6 +113,25 @@ mod tests {
         assert!(
             error.message.contains("5000") && error.message.contains("500") && error.message.ends_with("at /limit")
         );
+    }
+
+    #[test]
+    fn a_text_has_no_nul() {
+        let schema = Schema::of::<claudemesh_proto::ops::SetState>();
+        for (request, place) in [
+            (json!({ "key": "a\0b", "value": 1 }), "/key"),
+            (json!({ "key": "k", "value": [0, { "x": ["\0"] }] }), "/value/1/x/0"),
+            (json!({ "key": "k", "value": { "\0": 1 } }), "/value"),
+        ] {
+            let error = schema.check(&request).unwrap_err();
+            assert_eq!(
+                (error.code, error.field.as_deref()),
+                (ErrorCode::InvalidRequest, Some(place))
+            );
+        }
+        schema
+            .check(&json!({ "key": "k", "value": ["\u{1}", "\\u0000", null] }))
+            .unwrap();
     }
 
     #[test]

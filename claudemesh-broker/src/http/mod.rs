@@ -68,6 +68,8 @@ async fn around(State(gateway): State<Arc<Gateway>>, request: Request, next: Nex
     let route = request.extensions().get::<MatchedPath>().cloned();
     let mut response = match *request.method() {
         Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+        // Nothing has such a name, and not every store can be asked for one.
+        _ if request.uri().path().contains("%00") => not_found().await,
         _ => next.run(request).await,
     };
     let headers = response.headers_mut();

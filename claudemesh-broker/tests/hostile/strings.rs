@@ -110,6 +110,9 @@ async fn every_text_field_takes_any_text_or_refuses_it() {
             let answer = socket.ask(request).await;
             watch::is_typed(&answer, &shown);
             assert_ne!(answer["code"], "unavailable", "{shown} → {answer}");
+            if text.contains('\0') && !shown.starts_with("{\"type\":\"nul") {
+                assert_eq!(answer["type"], "error", "{shown} → {answer}");
+            }
         }
         let id = text.to_string();
         if id.len() <= 128 {
@@ -168,6 +171,39 @@ async fn every_text_of_hello() {
             socket.send(&hello).await;
             let answer = socket.next().await;
             watch::is_typed(&answer, &format!("hello {field} {text:?}"));
+        }
+    }
+    watch::still_serves(&lab).await;
+}
+
+/// Ids in paths are texts, too.
+#[tokio::test]
+async fn every_text_of_a_path() {
+    let lab = watch::lab().await;
+    for text in [
+        "%00",
+        "a%00b",
+        "%27%29--",
+        "%ff%fe",
+        "..%2f..",
+        "%E2%80%AE",
+        "%0d%0ax: y",
+        "x%2f",
+        "%",
+        "%zz",
+    ] {
+        for (method, path) in [
+            ("GET", format!("/mesh/{text}/members")),
+            ("DELETE", format!("/mesh/{text}")),
+            ("PATCH", lab.path(&format!("/member/{text}"))),
+            ("DELETE", lab.path(&format!("/invites/{text}"))),
+            ("GET", format!("/api/public/invite-code/{text}")),
+            ("POST", format!("/invites/{text}/claim")),
+            ("GET", format!("/i/{text}")),
+        ] {
+            let body = (method == "PATCH" || method == "POST").then(|| json!({}));
+            let (status, answer) = lab.call(method, &path, Some(&lab.owner.key), body).await;
+            assert!(status < 500, "{method} {path} → {status} {answer}");
         }
     }
     watch::still_serves(&lab).await;

@@ -38,14 +38,30 @@ pub(crate) async fn lab() -> Lab {
 
 pub(crate) async fn lab_with(change: impl FnOnce(&mut Config)) -> Lab {
     start();
+    let database = database().await;
     Lab::start_with(|config| {
         let all = Limit::per_second(1_000_000, 1_000_000);
         (config.rate_limits.read, config.rate_limits.write) = (all, all);
         (config.rate_limits.message, config.rate_limits.heavy) = (all, all);
         (config.enrol_rate, config.hook_rate) = (all, all);
+        config.database_url = database.as_deref().map(claudemesh_broker::config::DatabaseUrl::from);
         change(config);
     })
     .await
+}
+
+/// A fresh database, if the whole suite is to run on Postgres: `CLAUDEMESH_HOSTILE_ON_POSTGRES` names a server.
+async fn database() -> Option<String> {
+    use sqlx::Connection as _;
+    let server = std::env::var("CLAUDEMESH_HOSTILE_ON_POSTGRES").ok()?;
+    sqlx::any::install_default_drivers();
+    let name = format!("claudemesh_hostile_{}", claudemesh_crypto::random_id().to_lowercase());
+    let mut connection = sqlx::AnyConnection::connect(&server).await.unwrap();
+    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    sqlx::query(create).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    let (base, _) = server.rsplit_once('/').unwrap();
+    Some(format!("{base}/{name}"))
 }
 
 /// The broker works for others, and has not panicked.

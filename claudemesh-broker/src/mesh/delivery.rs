@@ -308,6 +308,12 @@ impl Delivery {
         self.sessions.retain(|_, (owner, _)| owner != member);
     }
 
+    /// A message that waits for the member or is under lease, if it is in memory.
+    #[must_use]
+    pub fn message(&self, member: &MemberId, id: &MessageId) -> Option<&Arc<Message>> {
+        self.queues.get(member)?.message(id)
+    }
+
     /// How many messages the member's sessions have under lease.
     #[must_use]
     pub fn in_flight(&self, member: &MemberId) -> Waiting {

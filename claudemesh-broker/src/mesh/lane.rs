@@ -125,6 +125,12 @@ impl Lane {
         self.streams.get(sender).copied()
     }
 
+    /// The message with this number, if it is in memory.
+    pub(super) fn message(&self, seq: i64) -> Option<&Arc<Message>> {
+        let waiting = self.waiting.get(&seq).map(|waiting| &waiting.message);
+        waiting.or_else(|| self.flights.get(&seq).map(|flight| &flight.message))
+    }
+
     pub(super) fn take_waiting(&mut self, seq: i64) -> Option<Waiting> {
         let waiting = self.waiting.remove(&seq)?;
         self.waiting_bytes -= waiting.message.size();

@@ -1,11 +1,12 @@
 //! A sealed message on its way, and the frame that carries it.
 
+use axum::extract::ws::Utf8Bytes;
 use claudemesh_proto::frame::{Push, ServerFrame};
 use claudemesh_proto::model::{
     Base64, Capability, GroupSeal, KeyHex, MeshId, MessageId, Priority, SealedMeta, Target, TargetKind, Timestamp,
 };
 use std::ops::Deref;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 /// What the store has about a message.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +49,7 @@ pub struct MessageFacts {
 #[derive(Debug)]
 pub struct Message {
     facts: MessageFacts,
-    frame: OnceLock<Arc<str>>,
+    frame: OnceLock<Utf8Bytes>,
 }
 
 impl Deref for Message {
@@ -140,8 +141,8 @@ impl Message {
     /// # Panics
     /// Never: a push without an event holds only text and numbers, which always serialize.
     #[must_use]
-    pub fn push_frame(&self, attempt: u32) -> Arc<str> {
-        let make = |attempt| -> Arc<str> {
+    pub fn push_frame(&self, attempt: u32) -> Utf8Bytes {
+        let make = |attempt| -> Utf8Bytes {
             let frame = ServerFrame::Push(Box::new(self.to_push(attempt)));
             frame.to_json().expect("a push of text and numbers serializes").into()
         };

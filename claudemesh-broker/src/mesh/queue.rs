@@ -267,6 +267,12 @@ impl MemberQueue {
         }
     }
 
+    /// The message with this id, if it is in memory.
+    pub(super) fn message(&self, id: &MessageId) -> Option<&Arc<Message>> {
+        let (class, seq) = self.index.get(id)?;
+        self.lane(*class).message(*seq)
+    }
+
     /// How many messages sessions have under lease, by class.
     pub(super) fn in_flight(&self, priority: Priority) -> usize {
         self.lane(priority).flight_count()

@@ -81,7 +81,7 @@ const COLUMNS: usize = 9;
 pub(super) async fn append(
     connection: &mut AnyConnection,
     heads: &AuditHeads,
-    events: &[AuditEvent],
+    events: &[&AuditEvent],
 ) -> Result<AuditHeads, StoreError> {
     let mut new = AuditHeads::new();
     let mut rows = Vec::with_capacity(events.len());

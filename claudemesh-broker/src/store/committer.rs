@@ -44,8 +44,8 @@ impl Write {
 pub enum WriteKind {
     /// A message and its deliveries.
     Message(NewMessage),
-    /// Steps of deliveries.
-    Stages(Vec<StageChange>),
+    /// Steps of deliveries. Shared: whoever waits for the outcome has to know what it was about.
+    Stages(Arc<[StageChange]>),
     /// Anything else.
     Custom(CustomWrite),
 }
@@ -329,6 +329,22 @@ struct Batch {
     outcomes: Vec<Option<Result<Outcome, StoreError>>>,
 }
 
+impl Batch {
+    /// What is put on record.
+    fn events(&self) -> Vec<&AuditEvent> {
+        let happened = |outcome: &Option<Result<Outcome, StoreError>>| match outcome {
+            Some(Ok(Outcome::Message(outcome))) => !outcome.duplicate,
+            Some(Ok(_)) => true,
+            Some(Err(_)) | None => false,
+        };
+        let writes = self.audit.iter().zip(&self.outcomes);
+        writes
+            .filter(|(_, outcome)| happened(outcome))
+            .flat_map(|(audit, _)| audit)
+            .collect()
+    }
+}
+
 impl Writer {
     /// Commits a batch, and gives each completion its outcome.
     async fn commit(&mut self, jobs: Vec<Job>, timeout: Duration) -> (Vec<Finished>, Duration, bool) {
@@ -415,6 +431,23 @@ impl Writer {
         let Some(connection) = connection else {
             return Err(StoreError::Closed);
         };
+        let is_custom = |write: &Option<WriteKind>| matches!(write, Some(WriteKind::Custom(_)));
+        if !batch.writes.iter().any(is_custom) {
+            // In the hope that nothing fails: savepoints copy every page that changes.
+            let mut transaction = connection.begin().await?;
+            match all_together(&mut transaction, numbering, heads, batch).await {
+                Ok(new_heads) => {
+                    let started = Instant::now();
+                    transaction.commit().await?;
+                    audit::keep(heads, new_heads);
+                    return Ok(started.elapsed());
+                }
+                Err(error) if error.is_retryable() => return Err(error),
+                // Again, one by one where it has to be: these writes can be repeated.
+                Err(_) => transaction.rollback().await?,
+            }
+            batch.outcomes.iter_mut().for_each(|outcome| *outcome = None);
+        }
         let mut transaction = connection.begin().await?;
         let mut place = 0;
         while place < batch.writes.len() {
@@ -429,23 +462,24 @@ impl Writer {
             run_bulk(&mut transaction, numbering, batch, place, end).await?;
             place = end;
         }
-        let mut events = Vec::new();
-        for (audit, outcome) in batch.audit.iter_mut().zip(&batch.outcomes) {
-            let happened = match outcome {
-                Some(Ok(Outcome::Message(outcome))) => !outcome.duplicate,
-                Some(Ok(_)) => true,
-                Some(Err(_)) | None => false,
-            };
-            if happened {
-                events.append(audit);
-            }
-        }
-        let new_heads = audit::append(&mut transaction, heads, &events).await?;
+        let new_heads = audit::append(&mut transaction, heads, &batch.events()).await?;
         let started = Instant::now();
         transaction.commit().await?;
         audit::keep(heads, new_heads);
         Ok(started.elapsed())
     }
+}
+
+/// Runs a batch of messages and stages. After an error nothing of the transaction may be kept.
+async fn all_together(
+    connection: &mut AnyConnection,
+    numbering: &mut Numbering,
+    heads: &AuditHeads,
+    batch: &mut Batch,
+) -> Result<AuditHeads, StoreError> {
+    let end = batch.writes.len();
+    run_together(connection, numbering, batch, 0, end, true).await?;
+    audit::append(connection, heads, &batch.events()).await
 }
 
 async fn run_custom(connection: &mut AnyConnection, batch: &mut Batch, place: usize) -> Result<(), StoreError> {
@@ -485,7 +519,7 @@ async fn run_bulk(
     end: usize,
 ) -> Result<(), StoreError> {
     let mut savepoint = connection.begin().await?;
-    match run_together(&mut savepoint, numbering, batch, start, end).await {
+    match run_together(&mut savepoint, numbering, batch, start, end, false).await {
         Ok(()) => savepoint.commit().await?,
         Err(error) if error.is_retryable() => return Err(error),
         Err(error) => {
@@ -496,7 +530,7 @@ async fn run_bulk(
             }
             for place in start..end {
                 let mut savepoint = connection.begin().await?;
-                match run_together(&mut savepoint, numbering, batch, place, place + 1).await {
+                match run_together(&mut savepoint, numbering, batch, place, place + 1, false).await {
                     Ok(()) => savepoint.commit().await?,
                     Err(error) if error.is_retryable() => return Err(error),
                     Err(error) => {
@@ -516,6 +550,7 @@ async fn run_together(
     batch: &mut Batch,
     start: usize,
     end: usize,
+    in_the_hope: bool,
 ) -> Result<(), StoreError> {
     let mut new = Vec::new();
     let mut new_places = Vec::new();
@@ -528,7 +563,7 @@ async fn run_together(
                 new_places.push(place);
             }
             Some(WriteKind::Stages(stages)) => {
-                changes.extend(stages);
+                changes.extend(stages.iter());
                 change_places.push((place, stages.len()));
             }
             Some(WriteKind::Custom(_)) | None => {}
@@ -542,7 +577,12 @@ async fn run_together(
         }
     }
     if !change_places.is_empty() {
-        let mut outcomes = messages::apply_stages(connection, &changes).await?.into_iter();
+        let outcomes = if in_the_hope {
+            messages::apply_stages_in_the_hope(connection, &changes).await?
+        } else {
+            messages::apply_stages(connection, &changes).await?
+        };
+        let mut outcomes = outcomes.into_iter();
         for (place, len) in change_places {
             batch.outcomes[place] = Some(Ok(Outcome::Stages(outcomes.by_ref().take(len).collect())));
         }

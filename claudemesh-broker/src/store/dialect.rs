@@ -149,6 +149,8 @@ pub(super) async fn sqlite_settings(connection: &mut AnyConnection) -> Result<()
         "PRAGMA foreign_keys = ON",
         "PRAGMA busy_timeout = 5000",
         "PRAGMA cache_size = -32000",
+        // The journals of statements: on disk they cost a write for every page that changes.
+        "PRAGMA temp_store = MEMORY",
         // 40 MB: a page that changes in many transactions is copied into the database once.
         "PRAGMA wal_autocheckpoint = 10000",
     ] {

@@ -131,6 +131,17 @@ pub struct StageChange {
     pub adapter: Option<String>,
     /// Why it ended without success.
     pub reason: Option<String>,
+    /// Where it is, from a caller that has the message in memory: saves looking it up.
+    pub place: Option<DeliveryPlace>,
+}
+
+/// Where a delivery is in the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryPlace {
+    /// The message's place in the order of acceptance.
+    pub seq: i64,
+    /// Who sent the message.
+    pub sender: MemberId,
 }
 
 /// What became of a [`StageChange`].
@@ -337,13 +348,16 @@ pub(super) async fn insert_messages(
     for chunk in chunks(&fresh, MESSAGE_ROWS) {
         insert_message_rows(connection, chunk, &mut stored).await?;
     }
-    let deliveries: Vec<(i64, &MessageRow, &Recipient)> = fresh
+    let (accepted, refused): (Vec<_>, Vec<_>) = fresh
         .iter()
         .filter(|(seq, _)| stored.contains(seq))
         .flat_map(|(seq, new)| new.recipients.iter().map(|recipient| (*seq, &*new.message, recipient)))
-        .collect();
-    for chunk in chunks(&deliveries, DELIVERY_ROWS) {
-        insert_delivery_rows(connection, chunk).await?;
+        .partition(|(_, _, recipient)| recipient.refused.is_none());
+    for chunk in chunks(&accepted, DELIVERY_ROWS) {
+        insert_accepted_rows(connection, chunk).await?;
+    }
+    for chunk in chunks(&refused, DELIVERY_ROWS) {
+        insert_refused_rows(connection, chunk).await?;
     }
     let mut outcomes = Vec::with_capacity(numbered.len());
     for (seq, new) in numbered {
@@ -453,7 +467,33 @@ async fn insert_message_rows(
     Ok(())
 }
 
-async fn insert_delivery_rows(
+/// What a delivery shares with its message is copied from there: a third of the parameters. Its times are not: they are
+/// behind the ciphertext, which would have to be read.
+async fn insert_accepted_rows(
+    connection: &mut AnyConnection,
+    rows: &[(i64, &MessageRow, &Recipient)],
+) -> Result<(), StoreError> {
+    let mut sql = String::from("WITH c (c_seq, c_recipient, c_created, c_expires) AS (VALUES ");
+    push_values(connection, &mut sql, rows.len(), 4);
+    sql.push_str(
+        ") INSERT INTO delivery (mesh_id, message_id, recipient_member_id, sender_member_id, seq, priority, stage, \
+         created_at, expires_at) \
+         SELECT m.mesh_id, m.id, c.c_recipient, m.sender_member_id, m.seq, m.priority, 0, c.c_created, c.c_expires \
+         FROM c CROSS JOIN message m WHERE m.seq = c.c_seq",
+    );
+    let mut query = sqlx::query(AssertSqlSafe(sql));
+    for (seq, message, recipient) in rows {
+        query = query
+            .bind(*seq)
+            .bind(recipient.member_id.as_str())
+            .bind(message.created_at.as_ms())
+            .bind(message.expires_at.as_ms());
+    }
+    query.execute(connection).await?;
+    Ok(())
+}
+
+async fn insert_refused_rows(
     connection: &mut AnyConnection,
     rows: &[(i64, &MessageRow, &Recipient)],
 ) -> Result<(), StoreError> {
@@ -464,10 +504,6 @@ async fn insert_delivery_rows(
     push_values(connection, &mut sql, rows.len(), 11);
     let mut query = sqlx::query(AssertSqlSafe(sql));
     for (seq, message, recipient) in rows {
-        let stage = match recipient.refused {
-            None => DeliveryStage::Accepted,
-            Some(_) => DeliveryStage::Refused,
-        };
         query = query
             .bind(message.mesh_id.as_str())
             .bind(message.id.as_str())
@@ -475,9 +511,9 @@ async fn insert_delivery_rows(
             .bind(message.sender_member_id.as_str())
             .bind(*seq)
             .bind(priority_number(message.priority))
-            .bind(stage_number(stage))
+            .bind(stage_number(DeliveryStage::Refused))
             .bind(message.created_at.as_ms())
-            .bind(recipient.refused.as_ref().map(|_| message.created_at.as_ms()))
+            .bind(message.created_at.as_ms())
             .bind(recipient.refused.as_deref())
             .bind(message.expires_at.as_ms());
     }
@@ -534,6 +570,62 @@ fn key(change: &StageChange) -> DeliveryKey<'_> {
         change.message_id.as_str(),
         change.recipient.as_str(),
     )
+}
+
+/// [`apply_stages`] in a transaction that the caller runs again without this after an error. Deliveries whose place is
+/// known, and that are only marked as delivered, take a third of the time: the usual case.
+pub(super) async fn apply_stages_in_the_hope(
+    connection: &mut AnyConnection,
+    changes: &[&StageChange],
+) -> Result<Vec<StageOutcome>, StoreError> {
+    let mut outcomes = vec![StageOutcome::default(); changes.len()];
+    let mut seen = HashSet::with_capacity(changes.len());
+    let (mut marks, mut other, mut other_places) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, change) in changes.iter().copied().enumerate() {
+        let is_first = seen.insert(key(change));
+        let plain = change.stage == DeliveryStage::Delivered && change.adapter.is_none() && change.reason.is_none();
+        match &change.place {
+            Some(place) if plain && is_first => {
+                marks.push((place.seq, change));
+                outcomes[index] = StageOutcome {
+                    sender: Some(place.sender.clone()),
+                    changed: true,
+                };
+            }
+            _ => {
+                other.push(change);
+                other_places.push(index);
+            }
+        }
+    }
+    for chunk in chunks(&marks, DELIVERY_ROWS) {
+        mark_delivered(connection, chunk).await?;
+    }
+    if !other.is_empty() {
+        for (place, outcome) in other_places.into_iter().zip(apply_stages(connection, &other).await?) {
+            outcomes[place] = outcome;
+        }
+    }
+    Ok(outcomes)
+}
+
+async fn mark_delivered(connection: &mut AnyConnection, marks: &[(i64, &StageChange)]) -> Result<(), StoreError> {
+    let mut sql = String::from("WITH c (c_seq, c_recipient, c_at) AS (VALUES ");
+    push_values(connection, &mut sql, marks.len(), 3);
+    sql.push_str(
+        ") UPDATE delivery AS d SET stage = 1, delivered_at = c.c_at FROM c \
+         WHERE d.seq = c.c_seq AND d.recipient_member_id = c.c_recipient AND d.stage = 0",
+    );
+    let mut query = sqlx::query(AssertSqlSafe(sql));
+    for (seq, change) in marks {
+        query = query.bind(*seq).bind(change.recipient.as_str()).bind(change.at.as_ms());
+    }
+    let changed = query.execute(&mut *connection).await?.rows_affected();
+    if usize::try_from(changed) == Ok(marks.len()) {
+        return Ok(());
+    }
+    // Which ones is for the careful way to find out.
+    Err(StoreError::Database("some were delivered before".into()))
 }
 
 /// Advances deliveries. Several changes of one delivery apply in order.
@@ -776,11 +868,11 @@ impl Store {
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn change_stages(&self, changes: Vec<StageChange>) -> Result<Vec<StageOutcome>, StoreError> {
+    pub async fn change_stages(&self, changes: impl Into<Arc<[StageChange]>>) -> Result<Vec<StageOutcome>, StoreError> {
         match self
             .committer()
             .write(Write {
-                kind: WriteKind::Stages(changes),
+                kind: WriteKind::Stages(changes.into()),
                 audit: Vec::new(),
             })
             .await?

@@ -29,8 +29,8 @@ pub use invites::{InviteRow, InviteUse, NewInvite};
 pub use members::{MemberPatch, MemberRow, NewMember, PeerGrants};
 pub use meshes::{LoadedMesh, MeshRow, NewMesh, SecretText};
 pub use messages::{
-    DeliveryRow, EndedDelivery, MessageOutcome, MessageRow, NewMessage, PENDING_SQL, Recipient, RecipientRow,
-    StageChange, StageOutcome, StoredMessage,
+    DeliveryPlace, DeliveryRow, EndedDelivery, MessageOutcome, MessageRow, NewMessage, PENDING_SQL, Recipient,
+    RecipientRow, StageChange, StageOutcome, StoredMessage,
 };
 pub use presence::{PeerStateRow, PendingStatus, PresenceRow};
 pub use state::{StateRow, StateWrite};

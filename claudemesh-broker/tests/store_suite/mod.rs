@@ -181,6 +181,7 @@ fn step(mesh: &MeshId, id: &str, to: usize, stage: DeliveryStage, ms: i64) -> St
         at: at(ms),
         adapter: None,
         reason: None,
+        place: None,
     }
 }
 
@@ -430,13 +431,7 @@ pub async fn completions_come_in_submit_order(db: &Db) {
     let order = Arc::new(Mutex::new(Vec::new()));
     for number in 0..500 {
         let kind = if number % 5 == 3 {
-            WriteKind::Stages(vec![step(
-                &mesh,
-                &format!("{}", number - 1),
-                1,
-                DeliveryStage::Delivered,
-                5,
-            )])
+            WriteKind::Stages([step(&mesh, &format!("{}", number - 1), 1, DeliveryStage::Delivered, 5)].into())
         } else {
             WriteKind::Message(message(&mesh, 0, &[1], &format!("{number}")))
         };

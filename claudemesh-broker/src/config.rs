@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_value_names_its_variable() {
+    fn sub_e_31_a_bad_value_names_its_variable() {
         for (variable, text) in [
             ("BROKER_PORT", "70000"),
             ("BROKER_HOST", "nowhere"),

@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn meshes_have_a_bounded_number_of_series() {
+    fn defect_113_meshes_have_a_bounded_number_of_series() {
         let metrics = Metrics::default();
         for mesh in 0..MAX_MESH_SERIES + 5 {
             metrics.sessions(&MeshId(format!("m{mesh}")), 2);

@@ -345,13 +345,13 @@ async fn no_orphans(address: &str, tables: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn defect_003_061_062_sub_e_11_killed_under_load_on_sqlite() {
+async fn defect_061_killed_under_load_on_sqlite() {
     killed_under_load(None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "set CLAUDEMESH_TEST_POSTGRES_URL to run on Postgres"]
-async fn defect_003_061_062_sub_e_11_killed_under_load_on_postgres() {
+async fn defect_061_killed_under_load_on_postgres() {
     let server = std::env::var("CLAUDEMESH_TEST_POSTGRES_URL").expect("set CLAUDEMESH_TEST_POSTGRES_URL");
     sqlx::any::install_default_drivers();
     let name = format!("claudemesh_faults_{}", claudemesh_crypto::random_id().to_lowercase());
@@ -416,7 +416,7 @@ fn through(identity: &Identity, wire: &Wire) -> Identity {
 /// The original lost 17 to 41 of 4,000 acknowledged messages here. Each receiver is cut by itself and few times: a client
 /// waits longer with every connection that does not last.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn defect_061_063_sockets_cut_under_load_lose_nothing() {
+async fn defect_061_062_sockets_cut_under_load_lose_nothing() {
     const NAMES: [&str; 4] = ["ann", "ben", "cleo", "dora"];
     let directory = tempfile::tempdir().unwrap();
     let config = claudemesh_broker::config::Config::local(directory.path());

@@ -68,7 +68,7 @@ async fn health_metrics_and_common_rules() {
 }
 
 #[tokio::test]
-async fn meshes_are_made_by_who_holds_the_owners_key() {
+async fn defect_112_meshes_are_made_by_who_holds_the_owners_key() {
     let lab = Lab::start().await;
     let key = SecretKey::generate();
     let owner = key.public().to_string();
@@ -97,7 +97,7 @@ async fn meshes_are_made_by_who_holds_the_owners_key() {
 }
 
 #[tokio::test]
-async fn a_signature_covers_the_request_and_is_good_once() {
+async fn defect_015_sub_e_04_cli_42_a_signature_covers_the_request_and_is_good_once() {
     let lab = Lab::start().await;
     let path = lab.path("/members");
     let header = authorization(&lab.owner.key, "GET", &path, b"");
@@ -226,7 +226,7 @@ async fn invites_are_for_those_who_may() {
 }
 
 #[tokio::test]
-async fn a_claim_uses_an_invite_only_if_it_succeeds() {
+async fn sub_e_30_a_claim_uses_an_invite_only_if_it_succeeds() {
     let lab = Lab::start().await;
     let code = lab.invited("member", 1).await;
     let key = SecretKey::generate();
@@ -418,7 +418,7 @@ async fn joining_with_a_token_checks_in_the_originals_order() {
 }
 
 #[tokio::test]
-async fn members_edit_what_they_may_and_nobody_elses() {
+async fn sub_e_05_members_edit_what_they_may_and_nobody_elses() {
     let lab = Lab::start().await;
     let (admin, bob) = (lab.join("ada", "admin").await, lab.join("bob", "member").await);
     let path = |id: &str| lab.path(&format!("/member/{id}"));
@@ -554,7 +554,7 @@ async fn members_edit_what_they_may_and_nobody_elses() {
 }
 
 #[tokio::test]
-async fn hooks_speak_for_the_member_that_signed() {
+async fn defect_017_094_hooks_speak_for_the_member_that_signed() {
     let lab = Lab::start_with(|config| config.hook_rate = Limit::per_minute(2, 2)).await;
     let bob = lab.join("bob", "member").await;
     let mut socket = lab.connect_v2(&lab.owner).await;

@@ -25,7 +25,7 @@ impl Write for Captured {
 }
 
 #[tokio::test]
-async fn secrets_are_not_logged() {
+async fn defect_024_sub_e_32_secrets_are_not_logged() {
     let captured = Captured::default();
     let writer = captured.clone();
     tracing_subscriber::fmt()

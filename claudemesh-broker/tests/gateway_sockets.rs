@@ -35,7 +35,7 @@ async fn refused_on(socket: &mut Socket, mut hello: Value, code: &str) -> Value 
 }
 
 #[tokio::test]
-async fn a_hello_of_version_1_is_acknowledged_first() {
+async fn defect_109_a_hello_of_version_1_is_acknowledged_first() {
     let lab = Lab::start().await;
     let mut socket = lab.socket().await;
     socket.send(&lab.hello_v1(&lab.owner)).await;
@@ -356,7 +356,7 @@ async fn a_frame_above_the_limit_ends_the_connection_with_1009() {
 }
 
 #[tokio::test]
-async fn requests_sent_at_once_are_answered_once_and_take_effect_in_order() {
+async fn defect_108_sub_e_26_requests_sent_at_once_are_answered_once_and_take_effect_in_order() {
     const ROUNDS: usize = 200;
     let lab = Lab::start().await;
     let bob = lab.join("bob", "member").await;
@@ -425,7 +425,7 @@ async fn a_message_that_was_taken_arrives_although_its_sender_is_gone() {
 }
 
 #[tokio::test]
-async fn limits_and_rights_are_kept() {
+async fn defect_012_013_sub_e_28_limits_and_rights_are_kept() {
     let lab = Lab::start_with(|config| {
         config.rate_limits.heavy = claudemesh_broker::security::rate_limit::Limit::per_second(1, 1);
     })
@@ -458,7 +458,7 @@ async fn limits_and_rights_are_kept() {
 }
 
 #[tokio::test]
-async fn a_removed_member_is_told_and_cannot_come_back() {
+async fn defect_025_sub_e_29_a_removed_member_is_told_and_cannot_come_back() {
     let lab = Lab::start().await;
     let bob = lab.join("bob", "member").await;
     let mut socket = lab.connect_v2(&bob).await;
@@ -480,7 +480,7 @@ async fn a_removed_member_is_told_and_cannot_come_back() {
 }
 
 #[tokio::test]
-async fn an_archived_mesh_ends_its_sessions_and_takes_no_others() {
+async fn defect_025_sub_e_29_an_archived_mesh_ends_its_sessions_and_takes_no_others() {
     let lab = Lab::start().await;
     let mut socket = lab.connect_v2(&lab.owner).await;
     let (status, _) = lab.call("DELETE", &lab.path(""), Some(&lab.owner.key), None).await;
@@ -493,7 +493,7 @@ async fn an_archived_mesh_ends_its_sessions_and_takes_no_others() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_answer_pings_is_disconnected() {
+async fn defect_063_064_a_client_that_does_not_answer_pings_is_disconnected() {
     let lab = Lab::start_with(|config| {
         config.ping_interval = Duration::from_millis(50);
         config.pong_timeout = Duration::from_millis(300);
@@ -519,7 +519,7 @@ async fn a_client_that_does_not_answer_pings_is_disconnected() {
 }
 
 #[tokio::test]
-async fn a_stopping_broker_says_goodbye_and_frees_everything() {
+async fn defect_098_a_stopping_broker_says_goodbye_and_frees_everything() {
     let lab = Lab::start().await;
     let addr = lab.addr();
     let mut current = lab.connect_v2(&lab.owner).await;

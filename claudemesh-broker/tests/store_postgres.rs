@@ -39,7 +39,7 @@ store_suite::suite!([ignore = "set CLAUDEMESH_TEST_POSTGRES_URL to run on Postgr
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "set CLAUDEMESH_TEST_POSTGRES_URL to run on Postgres"]
-async fn work_goes_on_after_every_connection_broke() {
+async fn defect_003_sub_e_11_work_goes_on_after_every_connection_broke() {
     let db = fresh().await;
     let store = db.open().await;
     let mesh = add_mesh(&store, 2).await;

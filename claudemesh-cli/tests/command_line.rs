@@ -11,7 +11,7 @@ const COMMANDS: &[&str] = &[
 ];
 
 #[test]
-fn every_command_has_help_with_examples() {
+fn cli_64_every_command_has_help_with_examples() {
     let person = Person::new();
     let overview = person.run(&["--help"]);
     assert_eq!(overview.code, 0);
@@ -42,7 +42,7 @@ fn all_forms_of_version_work() {
 }
 
 #[test]
-fn mistakes_are_refused_with_a_hint_and_code_3() {
+fn cli_61_mistakes_are_refused_with_a_hint_and_code_3() {
     let person = Person::new();
     for (words, hint) in [
         (&["pers"][..], "peers"),

@@ -108,7 +108,7 @@ fn a_key_of_somebody_else_is_refused() {
 }
 
 #[test]
-fn several_meshes_need_a_choice() {
+fn cli_29_cli_30_several_meshes_need_a_choice() {
     let person = Person::new();
     write(&person, &original());
     let run = person.run(&["info"]);
@@ -134,7 +134,7 @@ fn leaving_needs_a_confirmation() {
 }
 
 #[test]
-fn open_permissions_are_named_with_the_fix() {
+fn cli_44_open_permissions_are_named_with_the_fix() {
     let person = Person::new();
     write(&person, &original());
     fs::set_permissions(person.dir.join("config.json"), fs::Permissions::from_mode(0o644)).unwrap();

@@ -207,7 +207,7 @@ fn groups_profiles_and_grants() {
 }
 
 #[test]
-fn the_mail_of_a_connected_session_is_left_to_it() {
+fn cli_16_the_mail_of_a_connected_session_is_left_to_it() {
     let mesh = Mesh::start();
     let (kai, ana) = (&mesh.kai, &mesh.ana);
     let following = ana.start(&["inbox", "--follow", "--json"]);

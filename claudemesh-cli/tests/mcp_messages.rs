@@ -151,7 +151,7 @@ async fn what_no_way_takes_comes_with_the_next_tool_result() {
 }
 
 #[tokio::test]
-async fn mode_inbox_points_and_mode_off_is_silent() {
+async fn cli_54_mode_inbox_points_and_mode_off_is_silent() {
     let (_hub, ana, ben) = ana_and_ben().await;
     let path = ben.path("inbox.sock");
     let mut inbox = Inbox::listen(&path);
@@ -223,7 +223,7 @@ async fn mode_inbox_without_a_way_is_told_with_the_next_result() {
 }
 
 #[tokio::test]
-async fn events_of_the_mesh_are_channel_notifications() {
+async fn defect_055_sub_e_34_events_of_the_mesh_are_channel_notifications() {
     let (_hub, ana, ben) = ana_and_ben().await;
     let mut receiver = ben.host().await;
     let sender = ana.host().await;
@@ -245,7 +245,7 @@ async fn events_of_the_mesh_are_channel_notifications() {
 }
 
 #[tokio::test]
-async fn groups_and_everybody_are_reached() {
+async fn defect_029_sub_e_01_cli_04_groups_and_everybody_are_reached() {
     let (_hub, ana, ben) = ana_and_ben().await;
     let ana_host = ana.host().await;
     let mut ben_host = ben.host_with_channels().await;

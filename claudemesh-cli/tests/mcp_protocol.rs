@@ -96,7 +96,7 @@ async fn capabilities_instructions_and_versions() {
 }
 
 #[tokio::test]
-async fn standard_output_carries_the_protocol_only() {
+async fn cli_05_standard_output_carries_the_protocol_only() {
     let (_hub, ana, _ben) = ana_and_ben().await;
     let ana = ana.with("CLAUDEMESH_DEBUG", "debug");
     let mut server = Raw::start(&ana);
@@ -121,7 +121,7 @@ async fn standard_output_carries_the_protocol_only() {
 }
 
 #[tokio::test]
-async fn the_end_of_input_and_signals_end_the_server_with_code_0() {
+async fn cli_59_the_end_of_input_and_signals_end_the_server_with_code_0() {
     let (_hub, ana, _ben) = ana_and_ben().await;
     for signal in ["INT", "TERM", "HUP"] {
         let mut server = Raw::start(&ana);

@@ -43,7 +43,7 @@ async fn the_list_is_the_table() {
 }
 
 #[tokio::test]
-async fn failures_say_what_to_do_next() {
+async fn defect_105_cli_20_failures_say_what_to_do_next() {
     let (_hub, ana, _ben) = ana_and_ben().await;
     let host = ana.host().await;
     let text = host.fail("sendmessage", json!({})).await;

@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_bounded_and_ids_are_unique() {
+    async fn defect_110_it_is_bounded_and_ids_are_unique() {
         let outbox = Outbox::new(2);
         let _first = outbox.push(envelope("a"), None).unwrap();
         assert!(matches!(

@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_clear_is_told_with_names_and_keys() {
+    fn cli_52_who_is_not_clear_is_told_with_names_and_keys() {
         let candidates = [member("ana", 0xa1), member("Ana", 0xa2), member("ben", 0xb2)];
         let error = choose("ana", &candidates).unwrap_err();
         assert_eq!(error.code(), ErrorCode::AmbiguousTarget);

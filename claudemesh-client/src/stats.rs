@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn totals_do_not_double_over_reconnects() {
+    fn defect_095_sub_e_25_totals_do_not_double_over_reconnects() {
         let stats = SessionStats::default();
         let base = |messages_out| {
             Some(Stats {

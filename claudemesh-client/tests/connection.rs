@@ -12,7 +12,7 @@ use serde_json::json;
 use std::time::Duration;
 
 #[tokio::test]
-async fn a_session_keeps_its_key_and_settings_over_reconnects() {
+async fn defect_107_cli_35_a_session_keeps_its_key_and_settings_over_reconnects() {
     let broker = Broker::start().await;
     let client = broker.builder().start().unwrap();
     let mut first = broker.accept().await;

@@ -35,7 +35,7 @@ async fn connected(broker: &Broker) -> (MeshClient, Session) {
 }
 
 #[tokio::test]
-async fn unacknowledged_messages_are_sent_again_after_a_reconnect() {
+async fn defect_107_unacknowledged_messages_are_sent_again_after_a_reconnect() {
     let broker = Broker::start().await;
     let (client, mut session) = connected(&broker).await;
     let sends: Vec<_> = ["m1", "m2", "m3"]
@@ -62,7 +62,7 @@ async fn unacknowledged_messages_are_sent_again_after_a_reconnect() {
 }
 
 #[tokio::test]
-async fn a_full_outbox_and_a_message_that_never_left_are_errors() {
+async fn defect_106_a_full_outbox_and_a_message_that_never_left_are_errors() {
     let broker = Broker::start().await;
     let client = broker
         .builder()

@@ -20,7 +20,7 @@ fn value_of(request: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn replies_and_errors_are_matched_by_request_id_only() {
+async fn defect_103_104_cli_21_cli_22_replies_and_errors_are_matched_by_request_id_only() {
     let broker = Broker::start().await;
     let (client, mut session) = tokio::join!(broker.builder().connect(), broker.accept());
     let client = client.unwrap();

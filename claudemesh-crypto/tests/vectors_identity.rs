@@ -93,7 +93,7 @@ fn hello() {
 }
 
 #[test]
-fn safety_numbers() {
+fn sub_e_15_cli_40_safety_numbers() {
     let file = vectors("safety_number");
     let cases = list(&file, "/cases");
     assert_eq!(cases.len(), 3);

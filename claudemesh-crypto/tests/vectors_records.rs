@@ -55,7 +55,7 @@ fn canonical_json_does_not_depend_on_key_order() {
 }
 
 #[test]
-fn backup() {
+fn sub_e_15_cli_10_backup() {
     let file = vectors("backup");
     let passphrase = text(&file, "/passphrase");
     let content = text(&file, "/plaintext_utf8").as_bytes();

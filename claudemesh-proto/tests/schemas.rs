@@ -21,7 +21,7 @@ fn committed(dir: &Path, prefix: &str, into: &mut BTreeMap<String, String>) {
 }
 
 #[test]
-fn committed_schemas_are_current() {
+fn defect_115_committed_schemas_are_current() {
     let mut on_disk = BTreeMap::new();
     committed(&root(), "", &mut on_disk);
     let generated = schema::files();

@@ -1,6 +1,7 @@
 //! Development tasks of the workspace: `cargo xtask <task>`.
 
 mod bench;
+mod defects;
 mod postgres;
 mod reference;
 mod schemas;
@@ -12,6 +13,7 @@ const TASKS: &str = "\
 tasks:
   schemas        write claudemesh-proto/schemas anew from the types
   reference      write docs/reference anew from the tables
+  defects        write docs/defects.md anew from the tests
   bench [ARGS]   measure the broker in release; see `cargo xtask bench --help`
   test [ARGS]    run every test; those that need Postgres start one if its programs are installed";
 
@@ -20,6 +22,7 @@ fn main() -> anyhow::Result<()> {
     match arguments.next().as_deref() {
         Some("schemas") => schemas::write(),
         Some("reference") => reference::write(),
+        Some("defects") => defects::write(),
         Some("bench") => bench::run(&arguments.collect::<Vec<_>>()),
         Some("test") => tests::run(&arguments.collect::<Vec<_>>()),
         Some(other) => bail!("unknown task {other}\n{TASKS}"),

@@ -108,7 +108,7 @@ mod tests {
     /// The original re-inferred the status from transcripts on the broker's own disk at each message, which reset a
     /// remote session's manual `working` at once (defect 92).
     #[test]
-    fn working_holds_until_its_limit_and_no_longer() {
+    fn defect_092_sub_e_21_working_holds_until_its_limit_and_no_longer() {
         for source in [StatusSource::Jsonl, StatusSource::Manual, StatusSource::Hook] {
             let mut working = record(PeerStatus::Working, source, 1_000);
             assert!(!working.expire(1_000 + TTL, TTL, FRESH));

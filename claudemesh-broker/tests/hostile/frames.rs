@@ -64,7 +64,7 @@ async fn deep_wide_and_huge_values_are_answered() {
 }
 
 #[tokio::test]
-async fn defect_033_sub_e_33_large_frames_have_a_limit_that_is_kept() {
+async fn sub_e_33_large_frames_have_a_limit_that_is_kept() {
     let lab = watch::lab().await;
     let mut socket = lab.connect_v2(&lab.owner).await;
     let limit = lab.running.broker.config.max_message_bytes;

@@ -115,7 +115,7 @@ fn says_nothing(answer: &Value, sent: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn defect_001_020_021_other_meshes_ids_open_nothing() {
+async fn defect_001_sub_e_05_other_meshes_ids_open_nothing() {
     let (lab, mut victim) = victim(watch::lab().await).await;
     let attacker = lab.join("attacker", "admin").await;
     let mut socket = lab.connect_v2(&attacker).await;

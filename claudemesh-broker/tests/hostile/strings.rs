@@ -176,6 +176,28 @@ async fn every_text_of_hello() {
     watch::still_serves(&lab).await;
 }
 
+/// What describes the session may be missing; what proves it may not.
+#[tokio::test]
+async fn defect_041_a_hello_needs_no_directory() {
+    let lab = watch::lab().await;
+    let mut hello = lab.hello_v1(&lab.owner);
+    for field in ["cwd", "pid", "sessionId"] {
+        hello.as_object_mut().unwrap().remove(field);
+    }
+    let mut socket = lab.socket().await;
+    socket.send(&hello).await;
+    assert_eq!(socket.next().await["type"], "hello_ack");
+    for field in ["meshId", "memberId", "pubkey", "signature", "timestamp"] {
+        let mut hello = lab.hello_v1(&lab.owner);
+        hello.as_object_mut().unwrap().remove(field);
+        let mut socket = lab.socket().await;
+        socket.send(&hello).await;
+        let (error, _) = socket.refused().await;
+        watch::is_typed(&error, field);
+    }
+    watch::nothing_panicked();
+}
+
 /// Ids in paths are texts, too.
 #[tokio::test]
 async fn every_text_of_a_path() {

@@ -42,10 +42,10 @@ impl Db {
 macro_rules! suite {
     ($attributes:tt $fresh:ident) => {
         store_suite::suite! { @all $attributes $fresh
-            repeated_sends_store_nothing
+            defect_078_repeated_sends_store_nothing
             an_id_belongs_to_one_sender
             one_key_in_two_forms_is_one_key
-            every_column_comes_back
+            defect_035_sub_e_10_every_column_comes_back
             messages_stay_in_order
             completions_come_in_submit_order
             stages_only_advance
@@ -54,14 +54,14 @@ macro_rules! suite {
             a_full_queue_says_so
             an_invite_is_used_as_often_as_it_may
             joining_twice_uses_no_invite
-            the_audit_chain_holds_and_shows_changes
+            defect_033_034_sub_e_09_the_audit_chain_holds_and_shows_changes
             audit_is_undone_with_its_write
             the_group_log_has_one_end
             group_leftovers_are_kept
             data_survives_a_restart
             a_second_broker_is_refused
-            due_messages_expire_and_old_ones_go
-            history_does_not_slow_the_queue
+            defect_065_due_messages_expire_and_old_ones_go
+            defect_065_history_does_not_slow_the_queue
             members_come_and_go
             state_counts_writes
             statuses_wait_for_their_session
@@ -204,7 +204,7 @@ async fn waiting_ids(store: &Store, mesh: &MeshId, member: usize) -> Vec<String>
     waiting.iter().map(|message| message.id.0.clone()).collect()
 }
 
-pub async fn repeated_sends_store_nothing(db: &Db) {
+pub async fn defect_078_repeated_sends_store_nothing(db: &Db) {
     let store = db.open().await;
     let mesh = add_mesh(&store, 4).await;
     let mut new = message(&mesh, 0, &[1, 2, 3], "m1");
@@ -317,7 +317,7 @@ pub async fn one_key_in_two_forms_is_one_key(db: &Db) {
     assert_eq!(waiting_ids(&store, &mesh, 1).await, ["a", "x2", "x4", "d"]);
 }
 
-pub async fn every_column_comes_back(db: &Db) {
+pub async fn defect_035_sub_e_10_every_column_comes_back(db: &Db) {
     let store = db.open().await;
     let mesh = add_mesh(&store, 2).await;
     let new = edit(message(&mesh, 0, &[1], "m1"), |row| {
@@ -790,7 +790,7 @@ pub async fn joining_twice_uses_no_invite(db: &Db) {
     assert_eq!(usable, ["a", "c"]);
 }
 
-pub async fn the_audit_chain_holds_and_shows_changes(db: &Db) {
+pub async fn defect_033_034_sub_e_09_the_audit_chain_holds_and_shows_changes(db: &Db) {
     let store = db.open().await;
     let meshes = [add_mesh(&store, 2).await, add_mesh(&store, 2).await];
     let tasks: Vec<_> = (0..200)
@@ -1062,7 +1062,7 @@ pub async fn a_second_broker_is_refused(db: &Db) {
     db.open().await.ping().await.unwrap();
 }
 
-pub async fn due_messages_expire_and_old_ones_go(db: &Db) {
+pub async fn defect_065_due_messages_expire_and_old_ones_go(db: &Db) {
     let store = db.open().await;
     let mesh = add_mesh(&store, 3).await;
     for (id, expires) in [("late", 30), ("early", 10), ("middle", 20), ("long", 9_000)] {
@@ -1114,7 +1114,7 @@ pub async fn due_messages_expire_and_old_ones_go(db: &Db) {
     assert_eq!(rows.len(), 4);
 }
 
-pub async fn history_does_not_slow_the_queue(db: &Db) {
+pub async fn defect_065_history_does_not_slow_the_queue(db: &Db) {
     let store = db.open().await;
     let mesh = add_mesh(&store, 2).await;
     let series = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)";

@@ -21,7 +21,7 @@ async fn query(client: &MeshClient, event_type: Option<&str>, limit: u32, offset
     client.request(request).await.unwrap()
 }
 
-pub async fn everything_that_counts_is_on_record(database: Database) {
+pub async fn defect_114_everything_that_counts_is_on_record(database: Database) {
     let generous = |config: &mut Config| config.rate_limits.heavy = Limit::per_second(1_000, 1_000);
     let (mut lab, Three { ana, ben, cara }) = Lab::with_three_and(database, generous).await;
     let name = || GroupName::new("backend");

@@ -74,7 +74,7 @@ pub async fn who_joins_may_read_what_was_said_before(database: Database) {
     lab.finish().await;
 }
 
-pub async fn who_joins_by_code_alone_gets_the_keys_from_a_member(database: Database) {
+pub async fn defect_040_sub_e_02_cli_02_who_joins_by_code_alone_gets_the_keys_from_a_member(database: Database) {
     let (lab, Three { ana, ben, .. }) = Lab::with_three(database).await;
     let invite = claudemesh_client::flows::create_invite(&ana, Default::default()).await.unwrap();
     let joined = claudemesh_client::flows::join(&invite.code, "dan", Some(&lab.url())).await.unwrap();

@@ -73,7 +73,7 @@ async fn all_receipts_of(
     stages
 }
 
-pub async fn what_waits_when_the_block_comes_is_not_delivered(database: Database) {
+pub async fn defect_058_sub_e_06_what_waits_when_the_block_comes_is_not_delivered(database: Database) {
     let (lab, Three { ana, mut ben, cara }) = Lab::with_three(database).await;
     // Held by a session that is busy.
     set_status(&ben, PeerStatus::Working).await;
@@ -106,7 +106,7 @@ pub async fn what_waits_when_the_block_comes_is_not_delivered(database: Database
     lab.finish().await;
 }
 
-pub async fn capabilities_are_apart(database: Database) {
+pub async fn defect_060_capabilities_are_apart(database: Database) {
     let (lab, Three { ana, ben, cara }) = Lab::with_three(database).await;
     grant(&ben, ana.key(), Some(vec![Capability::Broadcast])).await;
     assert_eq!(code(ana.send_text("ben", &lab.text("no"), Priority::Now).await), ErrorCode::Refused);

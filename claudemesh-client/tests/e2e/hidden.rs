@@ -69,7 +69,7 @@ pub async fn a_hidden_session_is_not_seen_and_gets_direct_messages_only(database
     lab.finish().await;
 }
 
-pub async fn nothing_comes_back_to_its_sender(database: Database) {
+pub async fn defect_070_077_nothing_comes_back_to_its_sender(database: Database) {
     let (lab, Three { ana, ben, cara }) = Lab::with_three(database).await;
     let second = ana.person.connect().await;
     let sent = ana.send_text("*", &lab.text("to the others"), Priority::Now).await.unwrap();

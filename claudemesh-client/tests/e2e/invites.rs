@@ -69,7 +69,7 @@ pub async fn who_is_a_member_already_uses_nothing_up(database: Database) {
     lab.finish().await;
 }
 
-pub async fn invites_end(database: Database) {
+pub async fn cli_62_invites_end(database: Database) {
     let lab = Lab::start(database).await;
     let ana = lab.mesh("Lab", "ana").await;
     let identity = &ana.person.identity;

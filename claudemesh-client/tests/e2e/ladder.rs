@@ -66,7 +66,7 @@ pub async fn a_message_goes_from_accepted_to_read(database: Database) {
     lab.finish().await;
 }
 
-pub async fn everybody_has_a_line_of_their_own(database: Database) {
+pub async fn defect_074_everybody_has_a_line_of_their_own(database: Database) {
     let (lab, Three { ana, ben, cara }) = Lab::with_three(database).await;
     let text = lab.text("hello everybody");
     let sent = ana.send_text("*", &text, Priority::Next).await.unwrap();
@@ -100,7 +100,7 @@ pub async fn everybody_has_a_line_of_their_own(database: Database) {
     lab.finish().await;
 }
 
-pub async fn only_sender_and_recipients_may_ask(database: Database) {
+pub async fn defect_074_only_sender_and_recipients_may_ask(database: Database) {
     let (lab, Three { ana, ben, cara }) = Lab::with_three(database).await;
     let sent = ana.send_text("ben", &lab.text("secret"), Priority::Next).await.unwrap();
     let ask = || MessageStatus {

@@ -17,11 +17,11 @@ macro_rules! suite {
         e2e::suite! { @all $attributes $fresh
             ladder {
                 a_message_goes_from_accepted_to_read
-                everybody_has_a_line_of_their_own
-                only_sender_and_recipients_may_ask
+                defect_074_everybody_has_a_line_of_their_own
+                defect_074_only_sender_and_recipients_may_ask
             }
             offline {
-                who_was_offline_gets_direct_group_and_broadcast_messages
+                defect_057_sub_e_20_cli_18_who_was_offline_gets_direct_group_and_broadcast_messages
                 what_waited_comes_in_order
                 what_waits_too_long_ends_as_expired
                 what_is_held_too_long_ends_as_expired
@@ -34,7 +34,7 @@ macro_rules! suite {
             }
             priorities {
                 direct_messages_wait_for_the_right_moment
-                group_messages_wait_for_the_right_moment
+                defect_069_sub_e_21_group_messages_wait_for_the_right_moment
                 a_status_that_nobody_confirms_ends
             }
             sessions {
@@ -46,12 +46,12 @@ macro_rules! suite {
             }
             hidden {
                 a_hidden_session_is_not_seen_and_gets_direct_messages_only
-                nothing_comes_back_to_its_sender
+                defect_070_077_nothing_comes_back_to_its_sender
             }
             grants {
                 who_is_blocked_is_told_at_once
-                what_waits_when_the_block_comes_is_not_delivered
-                capabilities_are_apart
+                defect_058_sub_e_06_what_waits_when_the_block_comes_is_not_delivered
+                defect_060_capabilities_are_apart
             }
             names {
                 names_find_their_member_or_say_why_not
@@ -63,8 +63,8 @@ macro_rules! suite {
                 of_two_writers_the_last_wins
             }
             presence {
-                groups_summary_and_profile_come_back
-                counters_never_double
+                defect_097_groups_summary_and_profile_come_back
+                defect_095_sub_e_25_counters_never_double
             }
             members {
                 only_those_who_may_remove_members
@@ -75,7 +75,7 @@ macro_rules! suite {
             invites {
                 no_more_join_than_may
                 who_is_a_member_already_uses_nothing_up
-                invites_end
+                cli_62_invites_end
                 only_those_who_may_invite
                 a_token_of_version_1_lets_in
                 presets_are_what_new_members_start_with
@@ -83,19 +83,19 @@ macro_rules! suite {
             encryption {
                 a_removed_member_reads_nothing_new
                 who_joins_may_read_what_was_said_before
-                who_joins_by_code_alone_gets_the_keys_from_a_member
+                defect_040_sub_e_02_cli_02_who_joins_by_code_alone_gets_the_keys_from_a_member
             }
             audit {
-                everything_that_counts_is_on_record
+                defect_114_everything_that_counts_is_on_record
             }
             original {
                 original_clients_talk_to_each_other
                 both_versions_talk_to_each_other
-                who_is_offline_gets_it_by_member_key
+                defect_067_cli_19_who_is_offline_gets_it_by_member_key
                 replies_have_the_originals_shape
             }
             overview {
-                ping_measures_every_priority
+                cli_69_ping_measures_every_priority
                 the_overview_counts_what_there_is
             }
             tools {

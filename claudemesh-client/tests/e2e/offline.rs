@@ -28,7 +28,7 @@ fn short_lived(lab: &Lab, from: &MeshClient, to: &Person, priority: Priority) ->
     envelope
 }
 
-pub async fn who_was_offline_gets_direct_group_and_broadcast_messages(database: Database) {
+pub async fn defect_057_sub_e_20_cli_18_who_was_offline_gets_direct_group_and_broadcast_messages(database: Database) {
     let (mut lab, Three { ana, ben, cara }) = Lab::with_three(database).await;
     join_group(&cara, "backend/db").await;
     join_group(&ben, "frontend").await;

@@ -135,7 +135,7 @@ pub async fn both_versions_talk_to_each_other(database: Database) {
     lab.finish().await;
 }
 
-pub async fn who_is_offline_gets_it_by_member_key(database: Database) {
+pub async fn defect_067_cli_19_who_is_offline_gets_it_by_member_key(database: Database) {
     let (lab, Three { ana, ben, .. }) = Lab::with_three(database).await;
     let otto = lab.join_offline(&ana, "otto").await;
     ben.client.close().await;

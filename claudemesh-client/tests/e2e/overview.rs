@@ -6,7 +6,7 @@ use claudemesh_client::proto::ops::{JoinGroup, MeshInfo, MeshStats, SetState};
 use claudemesh_client::proto::tools::PingMesh;
 use serde_json::json;
 
-pub async fn ping_measures_every_priority(database: Database) {
+pub async fn cli_69_ping_measures_every_priority(database: Database) {
     let (lab, Three { ana, ben: _ben, cara: _cara }) = Lab::with_three(database).await;
     let ping = || PingMesh {
         priorities: Priority::ALL.to_vec(),

@@ -23,7 +23,7 @@ async fn stats_of(client: &MeshClient, name: &str) -> MemberStats {
         .expect("a member")
 }
 
-pub async fn groups_summary_and_profile_come_back(database: Database) {
+pub async fn defect_097_groups_summary_and_profile_come_back(database: Database) {
     let (mut lab, Three { ana, mut ben, cara: _cara }) = Lab::with_three(database).await;
     let group = |name: &str, role: Option<&str>| Group {
         name: GroupName::new(name),
@@ -113,7 +113,7 @@ pub async fn groups_summary_and_profile_come_back(database: Database) {
     lab.finish().await;
 }
 
-pub async fn counters_never_double(database: Database) {
+pub async fn defect_095_sub_e_25_counters_never_double(database: Database) {
     let (mut lab, Three { ana, mut ben, .. }) = Lab::with_three(database).await;
     let count = |stats: &Stats| (stats.messages_in, stats.messages_out, stats.tool_calls, stats.errors);
     let (mut sent, mut received) = (0, 0);

@@ -7,7 +7,7 @@ pub async fn direct_messages_wait_for_the_right_moment(database: Database) {
     gate(database, "ben").await;
 }
 
-pub async fn group_messages_wait_for_the_right_moment(database: Database) {
+pub async fn defect_069_sub_e_21_group_messages_wait_for_the_right_moment(database: Database) {
     gate(database, "*").await;
 }
 

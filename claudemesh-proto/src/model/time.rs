@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_form_is_iso_with_milliseconds() {
+    fn defect_076_text_form_is_iso_with_milliseconds() {
         let moment = Timestamp::from_ms(1_760_000_000_000);
         assert_eq!(moment.to_string(), "2025-10-09T08:53:20.000Z");
         assert_eq!("2025-10-09T08:53:20.000Z".parse::<Timestamp>().unwrap(), moment);

@@ -251,7 +251,7 @@ fn the_busy_gate() {
 }
 
 #[test]
-fn a_session_that_becomes_idle_gets_what_waited() {
+fn defect_073_a_session_that_becomes_idle_gets_what_waited() {
     let mut bench = Bench::new();
     let view = bench.open("p1");
     bench.change(busy(view.clone()));
@@ -526,7 +526,7 @@ fn late_and_failed_reads() {
 }
 
 #[test]
-fn low_is_pulled_oldest_first_and_leased() {
+fn defect_072_cli_25_low_is_pulled_oldest_first_and_leased() {
     let mut bench = Bench::new();
     bench.open("p1");
     let request = match bench
@@ -579,7 +579,7 @@ fn what_is_over_is_not_delivered() {
 
 /// Defect 58: a denied message stayed in the queue, and the next drain delivered it.
 #[test]
-fn grants_are_checked_again_at_delivery() {
+fn defect_058_grants_are_checked_again_at_delivery() {
     let mut mesh = mesh(&["ann", "bob"]);
     let mut bench = Bench::new();
     let view = bench.open("p1");
@@ -611,7 +611,7 @@ fn a_removed_member_gets_nothing_more() {
 }
 
 #[test]
-fn frames_carry_target_and_attempt() {
+fn defect_071_frames_carry_target_and_attempt() {
     let message = Message::from(to_group(7, "backend"));
     let first: serde_json::Value = serde_json::from_str(&message.push_frame(1)).unwrap();
     assert_eq!(first["type"], "push");
@@ -629,7 +629,7 @@ fn frames_carry_target_and_attempt() {
 }
 
 #[test]
-fn a_subtype_is_kept() {
+fn defect_075_a_subtype_is_kept() {
     let message = Message::from(MessageFacts {
         subtype: Some("reminder".into()),
         ..next(1)

@@ -45,7 +45,7 @@ fn groups_are_those_asked_for_else_those_left_with_else_the_default_ones() {
 
 /// Defects 96 and 97: the summary was announced and not put in force, and sessions overwrote each other's state.
 #[test]
-fn a_member_that_comes_back_finds_its_state_and_a_second_session_is_no_return() {
+fn defect_096_a_member_that_comes_back_finds_its_state_and_a_second_session_is_no_return() {
     let profile = Profile {
         title: Some("Lead".to_owned()),
         ..Profile::default()
@@ -123,7 +123,7 @@ fn what_is_saved_is_what_the_last_session_had() {
 }
 
 #[test]
-fn observers_leave_no_trace() {
+fn cli_53_observers_leave_no_trace() {
     let mut mesh = mesh(&["ann", "bob"]);
     mesh.connect(session("listener", "bob"), 1).unwrap();
     let observer = SessionFacts {
@@ -192,7 +192,7 @@ fn stats_count_what_each_session_did_once() {
 
 /// Defects 93 and 94: hooks found sessions by a process id that never matched, over all meshes and members.
 #[test]
-fn a_hook_finds_its_session_by_id_then_process_then_directory() {
+fn defect_093_cli_56_a_hook_finds_its_session_by_id_then_process_then_directory() {
     let mut mesh = mesh(&["ann", "bob"]);
     let at = |presence: &str, member: &str, cwd: &str, pid, session_id: &str| SessionFacts {
         cwd: cwd.to_owned(),
@@ -294,7 +294,7 @@ fn profiles_are_changed_field_by_field() {
 
 /// Defect 100: live sessions kept a name that was changed over HTTP.
 #[test]
-fn a_changed_row_shows_at_once_and_keeps_the_state() {
+fn defect_100_a_changed_row_shows_at_once_and_keeps_the_state() {
     let mut mesh = mesh(&["ann"]);
     mesh.connect(session("p1", "ann"), 0).unwrap();
     mesh.set_summary(&id("p1"), "busy").unwrap();

@@ -39,7 +39,7 @@ fn recipients(resolved: &Resolved) -> Vec<&str> {
 }
 
 #[test]
-fn groups_include_those_below_as_in_the_originals_vectors() {
+fn defect_068_sub_e_27_groups_include_those_below_as_in_the_originals_vectors() {
     let vectors: serde_json::Value =
         serde_json::from_str(include_str!("../../../tests/vectors/group_targets.json")).unwrap();
     for case in vectors["cases"].as_array().unwrap() {
@@ -235,7 +235,7 @@ fn a_group_is_who_is_in_it_or_left_in_it() {
 
 /// Defect 66: whatever could not be resolved was acknowledged and lost.
 #[test]
-fn an_unknown_target_is_an_error_with_near_matches() {
+fn defect_066_cli_17_an_unknown_target_is_an_error_with_near_matches() {
     let mut mesh = mesh(&["ann", "bob", "bobby"]);
     mesh.connect(
         SessionFacts {
@@ -328,7 +328,7 @@ fn names_and_key_prefixes_where_they_are_allowed() {
 
 /// Defects 58 and 59.
 #[test]
-fn grants_mark_recipients_by_the_senders_member_key() {
+fn defect_059_cli_41_grants_mark_recipients_by_the_senders_member_key() {
     let mut mesh = mesh(&["ann", "bob", "cat"]);
     mesh.set_grants(&member_id("bob"), &[(key("ann"), Some(vec![Capability::Dm]))].into())
         .unwrap();

@@ -69,7 +69,7 @@ fn without_read_a_member_shows_its_name_only() {
 
 /// Defect 99: hidden peers were announced and counted.
 #[test]
-fn hidden_sessions_are_neither_announced_nor_counted() {
+fn defect_099_hidden_sessions_are_neither_announced_nor_counted() {
     let mut mesh = busy_mesh();
     assert_eq!(mesh.audience_of(&id("a1")), [id("a2"), id("b1")]);
     assert_eq!(mesh.audience_of(&id("a2")), [id("a1")]);

@@ -64,6 +64,8 @@ struct Shared {
     bytes: AtomicUsize,
     closing: CancellationToken,
     reason: std::sync::OnceLock<CloseReason>,
+    /// Why it is closed once one more frame is queued.
+    after_next: std::sync::OnceLock<CloseReason>,
 }
 
 /// Receiving half, owned by the connection's writer.
@@ -82,6 +84,7 @@ pub fn channel() -> (Outbound, OutboundFrames) {
         bytes: AtomicUsize::new(0),
         closing: CancellationToken::new(),
         reason: std::sync::OnceLock::new(),
+        after_next: std::sync::OnceLock::new(),
     });
     (
         Outbound(shared.clone()),
@@ -103,6 +106,14 @@ impl Outbound {
             self.0.bytes.fetch_sub(length, Ordering::Relaxed);
             self.close(CloseReason::SlowReader);
         }
+        if let Some(reason) = self.0.after_next.get() {
+            self.close(*reason);
+        }
+    }
+
+    /// [`Outbound::close`] after the next frame: the answer to the request that ends the connection.
+    pub fn close_after_next(&self, reason: CloseReason) {
+        let _first = self.0.after_next.set(reason);
     }
 
     /// Ends the connection after what is queued, as far as the client still reads. The first reason counts.

@@ -89,7 +89,7 @@ pub(super) async fn remove(
     let broker = &gateway.broker;
     let caller = signed.member(broker, &mesh).await?;
     limit_member(broker, &caller, RateClass::Write)?;
-    hub::remove_member(broker, &caller.mesh, &caller.member.facts.id, &MemberId(member)).await?;
+    hub::remove_member(broker, &caller.mesh, &caller.member.facts.id, &MemberId(member), None).await?;
     Ok(Json(Done { ok: true }))
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use claudemesh_proto::model::{DeliveryStage, MemberId, MeshId, MeshPolicy, Role, Timestamp};
+use claudemesh_proto::model::{DeliveryStage, MemberId, MeshId, MeshPolicy, PresenceId, Role, Timestamp};
 use claudemesh_proto::{ErrorCode, ErrorFrame, Permission};
 use serde_json::{Value, json};
 
@@ -63,7 +63,8 @@ pub async fn policy_changed(broker: &Arc<Broker>, mesh: &MeshId, policy: MeshPol
     }
 }
 
-/// Removes a member: its sessions end, what waits for it ends as `revoked`, its key is refused from now on.
+/// Removes a member: its sessions end, what waits for it ends as `revoked`, its key is refused from now on. A session that
+/// asked for it itself (`answering`) ends when it has its answer.
 ///
 /// # Errors
 /// `not_found`, `forbidden` (only the owner may remove admins, nobody the owner), `unavailable`.
@@ -72,6 +73,7 @@ pub async fn remove_member(
     mesh: &Arc<LiveMesh>,
     actor: &MemberId,
     member: &MemberId,
+    answering: Option<&PresenceId>,
 ) -> Result<(), ErrorFrame> {
     let now = now_ms();
     let audit = {
@@ -125,8 +127,10 @@ pub async fn remove_member(
         return Ok(());
     };
     for presence in &removed.sessions {
-        if let Some(session) = state.detach(presence) {
-            session.outbound.close(CloseReason::Revoked);
+        match state.detach(presence) {
+            Some(session) if answering == Some(presence) => session.outbound.close_after_next(CloseReason::Revoked),
+            Some(session) => session.outbound.close(CloseReason::Revoked),
+            None => {}
         }
     }
     let data = json!({ "name": name, "memberId": member, "pubkey": removed.member.facts.key });

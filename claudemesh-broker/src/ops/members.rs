@@ -19,7 +19,16 @@ impl Handle<ListMembers> for Broker {
 
 impl Handle<RemoveMember> for Broker {
     async fn handle(cx: Context, request: RemoveMember) -> Result<MemberRemoved, ErrorFrame> {
-        hub::remove_member(&cx.broker, &cx.session.mesh, &cx.session.member, &request.member_id).await?;
+        let session = &cx.session;
+        let answering = Some(&session.presence);
+        hub::remove_member(
+            &cx.broker,
+            &session.mesh,
+            &session.member,
+            &request.member_id,
+            answering,
+        )
+        .await?;
         Ok(MemberRemoved {
             member_id: request.member_id,
         })

@@ -38,6 +38,7 @@ pub async fn only_those_who_may_remove_members(database: Database) {
     remove(&adam, &ben).await.unwrap();
     remove(&ana, &amy).await.unwrap();
     remove(&cara, &cara).await.unwrap();
+    assert_eq!(closed(&cara).await.expect("a reason").code(), ErrorCode::Revoked);
     let names: Vec<_> = members(&ana).await.into_iter().map(|member| member.display_name).collect();
     assert_eq!(names, ["ana", "adam"]);
     lab.finish().await;

@@ -1,5 +1,6 @@
 //! The end-to-end suite on Postgres: a fresh database for each test. They need `CLAUDEMESH_TEST_POSTGRES_URL`, the address
 //! of a database whose user may create others, and run with `--include-ignored`.
+#![allow(clippy::unwrap_used)]
 
 mod e2e;
 

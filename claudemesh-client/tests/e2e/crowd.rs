@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Whom a message is for: everybody, or one of three.
 fn recipient(sender: usize, number: usize) -> Option<usize> {
-    (number % 5 != 0).then_some((sender + 1 + number % 3) % MEMBERS)
+    (!number.is_multiple_of(5)).then_some((sender + 1 + number % 3) % MEMBERS)
 }
 
 pub async fn twenty_members_lose_nothing(database: Database) {

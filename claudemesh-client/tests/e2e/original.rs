@@ -159,7 +159,7 @@ pub async fn defect_067_cli_19_who_is_offline_gets_it_by_member_key(database: Da
     ana.send_text("otto", &texts[1], Priority::Low).await.unwrap();
     let (mut socket, ack) = Socket::v1(&lab, &otto, None).await;
     assert_eq!(ack["restored"], true);
-    let mut came = vec![socket.next_message().await, socket.next_message().await];
+    let mut came = [socket.next_message().await, socket.next_message().await];
     came.sort_by_key(|push| push["priority"] == "low");
     let came: Vec<_> = came.iter().map(|push| read(push, &otto.identity.member)).collect();
     assert_eq!(came, texts);

@@ -113,7 +113,6 @@ CREATE UNIQUE INDEX message_id ON message (mesh_id, id);
 -- The idempotency key, where it is not the id: null where it is, so that the usual message costs one index entry at a
 -- random place and not two.
 CREATE UNIQUE INDEX message_client_id ON message (mesh_id, sender_member_id, client_id) WHERE client_id IS NOT NULL;
-CREATE INDEX message_created ON message (created_at);
 
 -- The key starts with the number, so that new rows go to the end of the table: places at random would have to be read and
 -- written, a page each.
@@ -136,9 +135,9 @@ CREATE TABLE delivery (
   expires_at BIGINT NOT NULL,
   PRIMARY KEY (seq, recipient_member_id)
 ) WITHOUT ROWID;
--- Only waiting rows are in these two, so that they stay as small as the queue however much history there is.
+-- Only waiting rows are in it, so that it stays as small as the queue however much history there is. What has expired is
+-- found by reading all of it twice a minute: an index of its own would cost two changes for every delivery.
 CREATE INDEX delivery_pending ON delivery (mesh_id, recipient_member_id, priority, seq, expires_at) WHERE stage = 0;
-CREATE INDEX delivery_expiry ON delivery (expires_at) WHERE stage = 0;
 
 CREATE TABLE pending_status (
   id TEXT NOT NULL PRIMARY KEY,

@@ -2,7 +2,7 @@
 
 use super::kit::*;
 use claudemesh_client::proto::model::{DeliveryStage, Priority};
-use claudemesh_client::proto::ops::{JoinGroup, SendEnvelope};
+use claudemesh_client::proto::ops::{CountWaiting, JoinGroup, SendEnvelope};
 use claudemesh_client::{MeshClient, Resolved};
 use claudemesh_crypto::random_id;
 
@@ -139,5 +139,20 @@ pub async fn what_is_held_too_long_ends_as_expired(database: Database) {
     let receipts = all_receipts(&ana, &sent.message_id).await;
     assert_eq!(receipts.last().map(|receipt| receipt.1), Some(DeliveryStage::Expired));
     assert!(ben.pull(&[], false).await.unwrap().messages.is_empty());
+    lab.finish().await;
+}
+
+pub async fn what_waits_can_be_counted_without_being_taken(database: Database) {
+    let (lab, Three { ana, mut ben, .. }) = Lab::with_three(database).await;
+    ben.client.close().await;
+    for (text, priority) in [("one", Priority::Now), ("two", Priority::Low), ("three", Priority::Low)] {
+        ana.send_to(&ben.person.address(), &lab.text(text), priority).await.unwrap();
+    }
+    let observer = ben.person.observe().await;
+    let waiting = observer.count_waiting(CountWaiting {}).await.unwrap().waiting;
+    assert_eq!((waiting.now, waiting.next, waiting.low), (1, 0, 2));
+    observer.close().await;
+    ben.client = ben.person.connect().await;
+    assert!(recv_text(&ben).await.starts_with("one"), "counting takes nothing");
     lab.finish().await;
 }

@@ -234,6 +234,7 @@ mod tests {
     use claudemesh_proto::Operation as _;
     use claudemesh_proto::model::{KeyHex, MemberId, MeshId, MeshPolicy, MessageMode, Permissions, Role, Timestamp};
     use claudemesh_proto::ops::ListPeers;
+    use proptest::prelude::*;
     use serde_json::json;
 
     #[test]
@@ -266,6 +267,79 @@ mod tests {
             &deep,
         ] {
             assert_eq!(parse(text).unwrap_err().code, ErrorCode::Malformed);
+        }
+    }
+
+    /// JSON with the members of real frames, of any kind and depth.
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "\\PC{0,20}".prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+            "[0-9a-f]{64}".prop_map(Value::from),
+        ];
+        let name = prop_oneof![
+            3 => prop::sample::select(vec![
+                "type", "_reqId", "id", "key", "value", "targetSpec", "ciphertext", "nonce", "priority", "meshId", "memberId",
+                "pubkey", "signature", "timestamp", "sessionPubkey", "groups", "name", "protocol", "caps", "head", "entries",
+                "seals", "grants", "acks", "sealed", "meta", "stats", "limit", "offset",
+            ])
+            .prop_map(str::to_owned),
+            1 => any::<String>(),
+        ];
+        leaf.prop_recursive(5, 60, 8, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..8).prop_map(Value::from),
+                prop::collection::hash_map(name.clone(), inner, 0..8)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+
+        #[test]
+        fn any_text_is_taken_apart_or_refused(text in any::<String>(), bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            for text in [text.as_str(), &String::from_utf8_lossy(&bytes), &format!("{{{text}}}"), &format!("{{\"type\":{text}}}")] {
+                if let Err(error) = parse(text) {
+                    prop_assert_eq!(error.code, ErrorCode::Malformed);
+                    prop_assert!(error.message.len() < 500);
+                }
+            }
+        }
+
+        #[test]
+        fn any_body_is_read_or_refused_by_every_schema(mut body in json(), kind in any::<String>()) {
+            thread_local!(static DISPATCHER: super::super::dispatch::Dispatcher = super::super::dispatch::Dispatcher::new());
+            thread_local!(static HELLO: Schema = Schema::of::<claudemesh_proto::hello::Hello>());
+            if let Value::Object(members) = &mut body {
+                members.insert("type".to_owned(), Value::from(kind));
+            }
+            let Ok(incoming) = parse(&body.to_string()) else { return Ok(()) };
+            DISPATCHER.with(|dispatcher| {
+                let _unknown = dispatcher.entry(&incoming.kind).map(|_| ());
+                for meta in claudemesh_proto::operations() {
+                    let entry = dispatcher.entry(meta.wire_type).unwrap();
+                    if let Err(error) = entry.schema.check(&incoming.body) {
+                        prop_assert_eq!(error.code, ErrorCode::InvalidRequest);
+                        prop_assert!(error.message.len() < 1_000);
+                    }
+                }
+                Ok(())
+            })?;
+            HELLO.with(|schema| {
+                if schema.check(&incoming.body).is_ok() {
+                    // What fits the schema can be read.
+                    let hello = serde_json::from_value::<claudemesh_proto::hello::Hello>(incoming.body.clone());
+                    prop_assert!(hello.is_ok(), "{:?}: {}", hello.err(), incoming.body);
+                }
+                Ok(())
+            })?;
         }
     }
 

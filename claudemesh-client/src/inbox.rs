@@ -18,7 +18,7 @@ const OVERFLOW: usize = 1024;
 /// What became of a message that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Offer {
-    /// It waits for the program; acknowledge it now.
+    /// It waits for the program, and is acknowledged.
     Stored,
     /// It waits beyond the capacity; it is acknowledged when there is a place.
     Held,
@@ -99,8 +99,9 @@ impl Inbox {
         lock(&self.state).remember(id.clone(), true);
     }
 
-    /// Puts a message at the end.
-    pub(crate) fn offer(&self, message: Message) -> Offer {
+    /// Puts a message at the end. `acknowledge` is called if it is stored, before anybody can take it out: whoever has it
+    /// and closes the client must find its acknowledgement on the way.
+    pub(crate) fn offer(&self, message: Message, acknowledge: impl FnOnce()) -> Offer {
         let mut state = lock(&self.state);
         let id = &message.message_id;
         if let Some(acknowledged) = state.seen.get(id) {
@@ -115,6 +116,9 @@ impl Inbox {
             _ => return Offer::Dropped,
         };
         let acknowledged = offer == Offer::Stored;
+        if acknowledged {
+            acknowledge();
+        }
         state.acknowledged += usize::from(acknowledged);
         state.remember(id.clone(), acknowledged);
         state.queue.push_back(message);
@@ -180,6 +184,7 @@ mod tests {
     use claudemesh_proto::model::{Priority, Timestamp};
     use claudemesh_proto::tools::{MessageKind, ReceivedMessage};
     use std::sync::Weak;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     fn message(id: &str) -> Message {
         let received = ReceivedMessage {
@@ -199,17 +204,44 @@ mod tests {
         Message::new(received, None, Weak::new())
     }
 
+    fn offer(inbox: &Inbox, id: &str) -> Offer {
+        inbox.offer(message(id), || {})
+    }
+
+    #[test]
+    fn who_has_a_message_finds_its_acknowledgement() {
+        let inbox = Inbox::new(2);
+        let acknowledged = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                while inbox.pop().is_none() {
+                    std::thread::yield_now();
+                }
+                acknowledged.load(Ordering::SeqCst)
+            });
+            inbox.offer(message("a"), || {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                acknowledged.store(true, Ordering::SeqCst);
+            });
+            assert!(reader.join().unwrap());
+        });
+        assert_eq!(
+            inbox.offer(message("a"), || panic!("it came before")),
+            Offer::Repeated { acknowledged: true }
+        );
+    }
+
     #[test]
     fn a_full_inbox_holds_without_acknowledging_and_loses_nothing() {
         let inbox = Inbox::new(2);
-        assert_eq!(inbox.offer(message("a")), Offer::Stored);
-        assert_eq!(inbox.offer(message("b")), Offer::Stored);
-        assert_eq!(inbox.offer(message("c")), Offer::Held);
-        assert_eq!(inbox.offer(message("c")), Offer::Repeated { acknowledged: false });
+        assert_eq!(offer(&inbox, "a"), Offer::Stored);
+        assert_eq!(offer(&inbox, "b"), Offer::Stored);
+        assert_eq!(offer(&inbox, "c"), Offer::Held);
+        assert_eq!(offer(&inbox, "c"), Offer::Repeated { acknowledged: false });
         let (first, freed) = inbox.pop().unwrap();
         assert_eq!((first.message_id.as_str(), freed), ("a", Some("c".into())));
-        assert_eq!(inbox.offer(message("c")), Offer::Repeated { acknowledged: true });
-        assert_eq!(inbox.offer(message("d")), Offer::Held);
+        assert_eq!(offer(&inbox, "c"), Offer::Repeated { acknowledged: true });
+        assert_eq!(offer(&inbox, "d"), Offer::Held);
         let order: Vec<_> = std::iter::from_fn(|| inbox.pop())
             .map(|(message, freed)| (message.message_id.0.clone(), freed))
             .collect();
@@ -227,12 +259,12 @@ mod tests {
     fn beyond_the_overflow_messages_are_left_to_the_broker() {
         let inbox = Inbox::new(1);
         for index in 0..=OVERFLOW {
-            assert_ne!(inbox.offer(message(&index.to_string())), Offer::Dropped);
+            assert_ne!(offer(&inbox, &index.to_string()), Offer::Dropped);
         }
-        assert_eq!(inbox.offer(message("x")), Offer::Dropped);
+        assert_eq!(offer(&inbox, "x"), Offer::Dropped);
         inbox.pop().unwrap();
         assert_eq!(
-            inbox.offer(message("x")),
+            offer(&inbox, "x"),
             Offer::Held,
             "a dropped message is not taken for a repetition"
         );
@@ -241,10 +273,10 @@ mod tests {
     #[test]
     fn a_stopped_inbox_keeps_only_what_is_acknowledged() {
         let inbox = Inbox::new(1);
-        inbox.offer(message("a"));
-        inbox.offer(message("b"));
+        offer(&inbox, "a");
+        offer(&inbox, "b");
         inbox.stop();
-        assert_eq!(inbox.offer(message("c")), Offer::Dropped);
+        assert_eq!(offer(&inbox, "c"), Offer::Dropped);
         assert_eq!(inbox.pop().unwrap().1, None);
         assert!(inbox.pop().is_none());
     }
@@ -252,7 +284,7 @@ mod tests {
     #[tokio::test]
     async fn waiting_ends_when_the_client_is_closed() {
         let inbox = Inbox::new(4);
-        inbox.offer(message("a"));
+        offer(&inbox, "a");
         inbox.close();
         assert!(inbox.next().await.is_some());
         assert!(inbox.next().await.is_none());

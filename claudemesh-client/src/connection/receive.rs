@@ -201,9 +201,9 @@ fn deliver(inner: &Arc<Inner>, push: &Push, opened: OpenedPush) {
         return;
     }
     let message = Message::of_push(inner, push, opened);
-    match inner.inbox.offer(message.clone()) {
-        Offer::Stored => inner.acknowledge(&push.message_id, ClientStage::Delivered, None),
-        Offer::Held => {}
+    let acknowledge = || inner.acknowledge(&push.message_id, ClientStage::Delivered, None);
+    match inner.inbox.offer(message.clone(), acknowledge) {
+        Offer::Stored | Offer::Held => {}
         Offer::Repeated { .. } | Offer::Dropped => return,
     }
     inner.stats.count(|stats| stats.messages_in += 1);

@@ -1,6 +1,7 @@
 //! The session's counters. Reported to the broker once a minute while they change: the base that the broker gave plus what
 //! this session did since.
 
+use crate::ClientError;
 use crate::inner::Inner;
 use crate::pending::lock;
 use claudemesh_proto::model::Stats;
@@ -110,9 +111,24 @@ pub(crate) async fn report(inner: &Arc<Inner>) {
     if let Some((stats, session)) = inner.stats.report() {
         match inner.request(&SetStats { stats }).await {
             Ok(_) => inner.stats.reported(session),
-            Err(error) => tracing::debug!(%error, "counters were not reported"),
+            Err(error) => {
+                if may_have_arrived(&error) {
+                    inner.stats.reported(session);
+                }
+                tracing::debug!(%error, "counters were not reported");
+            }
         }
     }
+}
+
+/// Whether the broker may have taken a report in although it failed here. On the same connection it would do no harm to
+/// repeat it; on the next one, whose base may contain it, it would count twice. So it is taken as told: rather a little
+/// less than the truth than more.
+fn may_have_arrived(error: &ClientError) -> bool {
+    matches!(
+        error,
+        ClientError::NotConnected { sent: true, .. } | ClientError::Timeout { .. } | ClientError::Protocol { .. }
+    )
 }
 
 #[cfg(test)]

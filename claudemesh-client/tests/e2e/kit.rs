@@ -7,13 +7,17 @@ use claudemesh_broker::server::{RunningBroker, StartError};
 use claudemesh_client::flows::{CreatedInvite, InviteOptions, create_invite, create_mesh, join};
 use claudemesh_client::http::BrokerHttp;
 use claudemesh_client::proto::ErrorCode;
-use claudemesh_client::proto::model::{DeliveryStage, KeyHex, Member, MessageId, Peer, Priority, RecipientStatus};
+use claudemesh_client::proto::model::{
+    DeliveryStage, KeyHex, Member, MeshId, MessageId, Peer, Priority, RecipientStatus,
+};
 use claudemesh_client::proto::ops::{ListMembers, ListPeers, MessageStatus, MessageStatusResult, SetStatus};
 use claudemesh_client::{
-    ClientError, ClientEvent, ConnectionState, EventStream, Identity, MemoryKeyStore, MeshClient, MeshClientBuilder,
-    Message, Resolved,
+    ClientError, ClientEvent, ConnectionState, EventStream, Identity, KeyStore as _, MemoryKeyStore, MeshClient,
+    MeshClientBuilder, Message, Resolved,
 };
-use claudemesh_crypto::{HelloV2, InviteSecret, SecretKey, encode_base64, encode_base64_url, random_id, sign_hello_v1};
+use claudemesh_crypto::{
+    HelloV2, InviteSecret, SecretKey, decode_base64, encode_base64, encode_base64_url, random_id, sign_hello_v1,
+};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, Row as _};
@@ -86,6 +90,7 @@ pub struct Lab {
     directory: TempDir,
     texts: Mutex<Vec<String>>,
     secrets: Mutex<Vec<(String, Vec<u8>)>>,
+    keyrings: Mutex<Vec<(MeshId, Arc<MemoryKeyStore>)>>,
     counter: AtomicU32,
 }
 
@@ -109,6 +114,7 @@ impl Lab {
             directory,
             texts: Mutex::default(),
             secrets: Mutex::default(),
+            keyrings: Mutex::default(),
             counter: AtomicU32::new(0),
         }
     }
@@ -132,6 +138,20 @@ impl Lab {
 
     pub fn data_dir(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// The store behind the broker's back, and what to put before the names of its tables. The broker must not run.
+    pub async fn store(&self) -> (sqlx::AnyConnection, &'static str) {
+        assert!(self.running.is_none(), "the broker runs");
+        sqlx::any::install_default_drivers();
+        let (url, schema) = match &self.database.raw_url {
+            Some(url) => (url.clone(), "mesh."),
+            None => (
+                format!("sqlite:{}", self.data_dir().join("claudemesh.db").display()),
+                "",
+            ),
+        };
+        (sqlx::AnyConnection::connect(&url).await.unwrap(), schema)
     }
 
     pub fn http(&self) -> BrokerHttp {
@@ -195,9 +215,6 @@ impl Lab {
         assert_eq!(invite.warning, None);
         let joined = join(&invite.link, name, None).await.unwrap();
         assert!(joined.warnings.is_empty(), "{:?}", joined.warnings);
-        if let Some(secret) = &joined.secret {
-            self.keep_secret("secret of an invite link", secret.as_bytes());
-        }
         self.seat(joined.identity, joined.secret).await
     }
 
@@ -210,9 +227,17 @@ impl Lab {
 
     pub fn person(&self, identity: Identity, secret: Option<InviteSecret>) -> Person {
         self.keep_secret("member key", &*identity.member.seed());
+        if let Some(secret) = &secret {
+            self.keep_secret("secret of an invite link", secret.as_bytes());
+        }
+        let keys = Arc::new(MemoryKeyStore::new());
+        self.keyrings
+            .lock()
+            .unwrap()
+            .push((identity.mesh_id.clone(), keys.clone()));
         Person {
             identity,
-            keys: Arc::new(MemoryKeyStore::new()),
+            keys,
             secret: Mutex::new(secret),
         }
     }
@@ -239,6 +264,11 @@ impl Lab {
             needles.push((format!("text of the message {text:?}"), text.clone().into_bytes()));
         }
         needles.append(&mut self.secrets.lock().unwrap());
+        for (mesh, keyring) in self.keyrings.lock().unwrap().iter() {
+            needles.extend(group_secrets(mesh, keyring));
+        }
+        needles.sort();
+        needles.dedup();
         for (name, secret) in &needles {
             for form in forms_of(secret) {
                 for (place, content) in &places {
@@ -247,6 +277,26 @@ impl Lab {
             }
         }
     }
+}
+
+/// The group keys and seal keys that a member has.
+fn group_secrets(mesh: &MeshId, keyring: &MemoryKeyStore) -> Vec<(String, Vec<u8>)> {
+    let Some(stored) = keyring.load(mesh.as_str()).unwrap() else {
+        return Vec::new();
+    };
+    let stored: Value = serde_json::from_slice(&stored).unwrap();
+    let Some(snapshot) = stored["snapshot"].as_str() else {
+        return Vec::new();
+    };
+    let snapshot: Value = serde_json::from_slice(&decode_base64(snapshot).unwrap()).unwrap();
+    let secret = |value: &Value| hex::decode(value.as_str().unwrap()).unwrap();
+    let keys = snapshot["keys"].as_array().unwrap().iter();
+    let keys = keys.map(|record| ("group key".to_owned(), secret(&record["key"])));
+    let seal_keys = snapshot["sealSecrets"].as_array().unwrap().iter();
+    let seal_keys = seal_keys.map(|key| ("seal key".to_owned(), secret(key)));
+    let secrets: Vec<_> = keys.chain(seal_keys).collect();
+    assert!(!secrets.is_empty(), "a keyring without a key");
+    secrets
 }
 
 /// The bytes, and every text that they may be hidden in.

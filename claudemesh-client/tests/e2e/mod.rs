@@ -8,7 +8,7 @@ macro_rules! modules {
 }
 modules! {
     ladder offline restart priorities sessions hidden grants names state presence members invites encryption audit original
-    overview tools crowd
+    overview tools crowd restored enrolment admission tampering
 }
 
 /// The suite: `suite!([attribute] path::to::a::fresh::database)`.
@@ -25,6 +25,7 @@ macro_rules! suite {
                 what_waited_comes_in_order
                 what_waits_too_long_ends_as_expired
                 what_is_held_too_long_ends_as_expired
+                what_waits_can_be_counted_without_being_taken
             }
             restart {
                 a_broker_restart_in_the_middle_of_traffic_loses_nothing
@@ -103,6 +104,28 @@ macro_rules! suite {
             }
             crowd {
                 twenty_members_lose_nothing
+            }
+            restored {
+                who_hides_stays_hidden
+                what_was_taken_back_stays_gone
+                sessions_side_by_side_add_up
+                a_report_whose_answer_is_lost_counts_once
+            }
+            enrolment {
+                three_of_twenty_who_come_at_once_get_in
+                an_invite_past_its_time_lets_nobody_in
+                an_invited_admin_is_one_and_an_invite_dies_with_its_mesh
+                members_edit_themselves_and_admins_edit_members
+                rights_are_in_force_at_once
+                who_leaves_is_gone_over_http_too
+            }
+            admission {
+                the_secret_of_the_link_is_enough
+                without_the_secret_the_keys_come_with_the_first_member
+            }
+            tampering {
+                every_audited_operation_leaves_an_entry
+                what_is_changed_behind_the_back_is_found
             }
         }
     };

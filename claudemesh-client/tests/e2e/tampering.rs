@@ -1,0 +1,152 @@
+//! The audit log shows what was done to it.
+
+use super::kit::*;
+use claudemesh_broker::security::rate_limit::Limit;
+use claudemesh_client::MeshClient;
+use claudemesh_client::proto::model::{Capability, DeliveryStage, GroupName, Priority};
+use claudemesh_client::proto::operations;
+use claudemesh_client::proto::ops::{
+    AuditQuery, AuditVerify, AuditVerifyResult, DeleteState, JoinGroup, LeaveGroup, RemoveMember, SetGrants, SetState,
+};
+use serde_json::json;
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+
+async fn total(client: &MeshClient, event_type: &str) -> u64 {
+    let query = AuditQuery {
+        limit: Some(1),
+        event_type: Some(event_type.to_owned()),
+        ..AuditQuery::default()
+    };
+    client.request(query).await.unwrap().total
+}
+
+async fn verify(client: &MeshClient) -> AuditVerifyResult {
+    client.request(AuditVerify {}).await.unwrap()
+}
+
+pub async fn every_audited_operation_leaves_an_entry(database: Database) {
+    let generous = |config: &mut claudemesh_broker::config::Config| {
+        config.rate_limits.heavy = Limit::per_second(1_000, 1_000);
+    };
+    let (lab, Three { ana, ben, cara }) = Lab::with_three_and(database, generous).await;
+    // State is kept in the clear; the log must not keep it for ever.
+    let secret = "a value that is nobody's business";
+    for meta in operations().iter().filter(|meta| meta.audit.is_some()) {
+        let event_type = meta.audit.unwrap();
+        let before = total(&ben, event_type).await;
+        let name = || GroupName::new("backend");
+        match meta.wire_type {
+            "send" => {
+                let text = lab.text("message");
+                let sent = ana.send_text("ben", &text, Priority::Now).await.unwrap();
+                assert_eq!(recv_text(&ben).await, text);
+                wait_stage(&ana, &sent.message_id, &ben.key(), DeliveryStage::Delivered).await;
+            }
+            "join_group" => drop(
+                ben.request(JoinGroup {
+                    name: name(),
+                    role: None,
+                })
+                .await
+                .unwrap(),
+            ),
+            "leave_group" => drop(ben.request(LeaveGroup { name: name() }).await.unwrap()),
+            "set_state" => {
+                let set = SetState {
+                    key: "k".to_owned(),
+                    value: json!({ "secret": secret }),
+                };
+                ben.request(set).await.unwrap();
+            }
+            "delete_state" => drop(ben.request(DeleteState { key: "k".to_owned() }).await.unwrap()),
+            "set_grants" => {
+                let grants = [(ana.key(), Some(vec![Capability::Dm]))].into();
+                ben.request(SetGrants { grants }).await.unwrap();
+            }
+            "group_commit" => {
+                let key = cara.person.identity.public();
+                assert!(ana.secure().remove_member(&key, ana.transport()).await.unwrap());
+            }
+            "remove_member" => {
+                let member_id = cara.person.identity.member_id.clone();
+                ana.request(RemoveMember { member_id }).await.unwrap();
+            }
+            other => panic!("{other} is audited: call it here"),
+        }
+        assert!(total(&ben, event_type).await > before, "{event_type} is not on record");
+    }
+    assert!(verify(&ben).await.valid);
+    let all = AuditQuery {
+        limit: Some(500),
+        ..AuditQuery::default()
+    };
+    let all = ben.request(all).await.unwrap();
+    assert!(!serde_json::to_string(&all).unwrap().contains(secret));
+    lab.finish().await;
+}
+
+pub async fn what_is_changed_behind_the_back_is_found(database: Database) {
+    let (mut lab, Three { ana, ben, .. }) = Lab::with_three(database).await;
+    for number in 0..5 {
+        let set = SetState {
+            key: format!("key {number}"),
+            value: json!(number),
+        };
+        ben.request(set).await.unwrap();
+    }
+    let mesh = ana.person.identity.mesh_id.clone();
+    let other = lab.mesh("Other", "olga").await;
+    let verdict = verify(&ana).await;
+    assert!(verdict.valid && verdict.broken_at.is_none());
+    let middle = i64::try_from(verdict.entries).unwrap() / 2;
+    // Each with what takes it back.
+    let row = format!("WHERE mesh_id = '{mesh}' AND id = {middle}");
+    let changes = [
+        ("payload = '{\"key\":\"nothing\"}'", middle),
+        ("event_type = 'nothing_happened'", middle),
+        ("actor_member_id = 'somebody_else'", middle),
+        ("created_at = created_at + 1", middle),
+        ("hash = prev_hash", middle),
+        ("prev_hash = hash", middle),
+        ("id = 1000000", middle + 1),
+    ];
+    for (change, broken_at) in changes {
+        lab.stop().await;
+        let (mut store, schema) = lab.store().await;
+        let column = change.split_once(" = ").unwrap().0;
+        let kept = sqlx::query(AssertSqlSafe(format!("SELECT * FROM {schema}audit_log {row}")));
+        let kept = kept.fetch_one(&mut store).await.unwrap();
+        let changed = format!("UPDATE {schema}audit_log SET {change} {row}");
+        let changed = sqlx::query(AssertSqlSafe(changed)).execute(&mut store).await.unwrap();
+        assert_eq!(changed.rows_affected(), 1);
+        store.close().await.unwrap();
+        lab.start_again().await;
+        let verdict = within("the connection", verify(&ana)).await;
+        assert_eq!((verdict.valid, verdict.broken_at), (false, Some(broken_at)), "{change}");
+        assert!(verify(&other).await.valid, "another mesh has its own chain");
+        // What is written after it does not heal it.
+        let set = SetState {
+            key: "later".to_owned(),
+            value: json!(change),
+        };
+        if column == "id" {
+            break;
+        }
+        ben.request(set).await.unwrap();
+        assert_eq!(verify(&ana).await.broken_at, Some(broken_at), "{change}");
+
+        lab.stop().await;
+        let (mut store, schema) = lab.store().await;
+        let back = format!("UPDATE {schema}audit_log SET {column} = $1 {row}");
+        let back = sqlx::query(AssertSqlSafe(back));
+        let back = match column {
+            "created_at" => back.bind(kept.get::<i64, _>(column)),
+            _ => back.bind(kept.get::<Option<String>, _>(column)),
+        };
+        back.execute(&mut store).await.unwrap();
+        store.close().await.unwrap();
+        lab.start_again().await;
+        assert!(within("the connection", verify(&ana)).await.valid, "{change}");
+    }
+    lab.finish().await;
+}

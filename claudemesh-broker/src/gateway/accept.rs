@@ -15,6 +15,9 @@ use crate::http::error::Failure;
 use crate::metrics::Metrics;
 use crate::room::{Place, Room};
 
+/// Bytes that are read at once. The library's default is 128 KiB for each connection, filled with zeros before each read.
+const READ_BUFFER: usize = 8 * 1024;
+
 /// `GET /ws`: becomes a WebSocket.
 pub async fn upgrade(
     State(gateway): State<Arc<Gateway>>,
@@ -35,6 +38,7 @@ pub async fn upgrade(
     upgrade
         .max_message_size(most)
         .max_frame_size(most)
+        .read_buffer_size(READ_BUFFER)
         .on_upgrade(move |socket| tasks.track_future(connection::serve(gateway, socket, ends, seat)))
 }
 

@@ -16,7 +16,7 @@ use crate::broker::now_ms;
 use crate::context::Session;
 use crate::mesh::{Connected, SessionFacts};
 use crate::outbound::{CloseReason, Outbound};
-use crate::store::{AuditEvent, Recorded, StoreError};
+use crate::store::{AuditEvent, StoreError, Write, WriteKind};
 
 /// How long a hook's report is kept for a session that has not connected yet.
 pub(crate) const PENDING_STATUS_MS: i64 = 10_000;
@@ -199,10 +199,12 @@ pub async fn disconnect(broker: &Arc<Broker>, session: &Arc<Session>) {
 
 /// Puts an event on record that no other write goes with.
 pub(crate) async fn record_event(broker: &Broker, event: AuditEvent) -> Result<(), StoreError> {
-    broker
-        .store
-        .transaction(Some(event), |_| Box::pin(async { Ok(Recorded::audited(())) }))
-        .await
+    // No step of no delivery: a write that needs no savepoint of its own.
+    let write = Write {
+        kind: WriteKind::Stages(Arc::new([])),
+        audit: vec![event],
+    };
+    broker.store.committer().write(write).await.map(|_| ())
 }
 
 /// [`record_event`] where nobody can be told that it failed.

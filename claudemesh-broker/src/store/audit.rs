@@ -66,8 +66,33 @@ pub struct AuditVerdict {
 /// End of a mesh's chain.
 #[derive(Clone, Debug)]
 pub(super) struct AuditHead {
-    id: i64,
-    hash: String,
+    pub(super) id: i64,
+    pub(super) hash: String,
+}
+
+impl AuditHead {
+    /// Of a mesh of which nothing is on record.
+    pub(super) fn genesis() -> Self {
+        Self {
+            id: 0,
+            hash: AUDIT_GENESIS.to_owned(),
+        }
+    }
+}
+
+/// The end of the chain after `event`, and the event's payload as it is hashed and stored.
+pub(super) fn link(head: &AuditHead, event: &AuditEvent) -> (AuditHead, String) {
+    let payload = canonical_json(&event.payload);
+    let hash = audit_hash(
+        &head.hash,
+        event.mesh_id.as_str(),
+        &event.event_type,
+        event.actor_member_id.as_ref().map(MemberId::as_str),
+        &payload,
+        &event.at.to_string(),
+    );
+    let id = head.id + 1;
+    (AuditHead { id, hash }, payload)
 }
 
 /// Ends of the chains that the committer has written to.
@@ -90,16 +115,7 @@ pub(super) async fn append(
             Some(head) => head.clone(),
             None => load_head(connection, &event.mesh_id).await?,
         };
-        let payload = canonical_json(&event.payload);
-        let hash = audit_hash(
-            &head.hash,
-            event.mesh_id.as_str(),
-            &event.event_type,
-            event.actor_member_id.as_ref().map(MemberId::as_str),
-            &payload,
-            &event.at.to_string(),
-        );
-        let next = AuditHead { id: head.id + 1, hash };
+        let (next, payload) = link(&head, event);
         rows.push((event, next.clone(), head.hash, payload));
         new.insert(event.mesh_id.clone(), next);
     }
@@ -145,10 +161,7 @@ async fn load_head(connection: &mut AnyConnection, mesh: &MeshId) -> Result<Audi
             id: get(&row, "id")?,
             hash: get(&row, "hash")?,
         }),
-        None => Ok(AuditHead {
-            id: 0,
-            hash: AUDIT_GENESIS.to_owned(),
-        }),
+        None => Ok(AuditHead::genesis()),
     }
 }
 
@@ -207,10 +220,7 @@ impl Store {
     /// If the database does not answer.
     pub async fn audit_verify(&self, mesh: &MeshId) -> Result<AuditVerdict, StoreError> {
         const PAGE: i64 = 1000;
-        let mut head = AuditHead {
-            id: 0,
-            hash: AUDIT_GENESIS.to_owned(),
-        };
+        let mut head = AuditHead::genesis();
         let mut checked = 0;
         loop {
             let rows = sqlx::query("SELECT * FROM audit_log WHERE mesh_id = $1 AND id > $2 ORDER BY id LIMIT $3")

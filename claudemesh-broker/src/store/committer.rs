@@ -1,7 +1,8 @@
 //! Group commit: one task that shares each transaction, and each `fsync`, among all writes that are waiting.
 
 use super::audit::{self, AuditEvent, AuditHeads};
-use super::dialect::Dialect;
+use super::dialect::{Dialect, Engine};
+use super::direct::{self, DirectWriter, Done};
 use super::messages::{self, MessageOutcome, NewMessage, Numbering, StageChange, StageOutcome};
 use super::{Store, StoreError, StoreOptions};
 use futures_util::FutureExt as _;
@@ -227,9 +228,12 @@ pub(super) async fn start(
         most_bytes: options.queue_bytes,
     });
     let (dispatch, batches) = mpsc::channel(DISPATCH_QUEUE);
+    let direct = open_direct(&dialect)?;
     let writer = Writer {
         dialect,
         connection: Some(connection),
+        direct,
+        under_way: None,
         numbering,
         heads: AuditHeads::new(),
     };
@@ -309,29 +313,44 @@ async fn run(
             break;
         }
     }
+    if let Some(direct) = writer.direct.take() {
+        direct.close().await;
+    }
     if let Some(connection) = writer.connection.take() {
         // The data is on disk; a failing goodbye changes nothing.
         let _ = connection.close().await;
     }
 }
 
+/// The short way for messages and marks, where there is one.
+fn open_direct(dialect: &Dialect) -> Result<Option<DirectWriter>, StoreError> {
+    match &dialect.engine {
+        Engine::Sqlite { path } => DirectWriter::open(path).map(Some),
+        Engine::Postgres => Ok(None),
+    }
+}
+
 struct Writer {
     dialect: Dialect,
     connection: Option<AnyConnection>,
+    direct: Option<DirectWriter>,
+    /// A batch on the short way that did not answer in time. Nothing else is written before it has ended.
+    under_way: Option<oneshot::Receiver<Done>>,
     numbering: Numbering,
     heads: AuditHeads,
 }
 
 /// The parts of a batch, by place.
-struct Batch {
-    writes: Vec<Option<WriteKind>>,
-    audit: Vec<Vec<AuditEvent>>,
-    outcomes: Vec<Option<Result<Outcome, StoreError>>>,
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) writes: Vec<Option<WriteKind>>,
+    pub(super) audit: Vec<Vec<AuditEvent>>,
+    pub(super) outcomes: Vec<Option<Result<Outcome, StoreError>>>,
 }
 
 impl Batch {
     /// What is put on record.
-    fn events(&self) -> Vec<&AuditEvent> {
+    pub(super) fn events(&self) -> Vec<&AuditEvent> {
         let happened = |outcome: &Option<Result<Outcome, StoreError>>| match outcome {
             Some(Ok(Outcome::Message(outcome))) => !outcome.duplicate,
             Some(Ok(_)) => true,
@@ -361,9 +380,12 @@ impl Writer {
             batch.outcomes.push(None);
         }
         let result = match self.connected().await {
-            Ok(()) => match tokio::time::timeout(timeout, self.transaction(&mut batch)).await {
-                Ok(result) => result,
-                Err(_) => Err(StoreError::Unavailable("it did not answer in time".into())),
+            Ok(()) => match self.directly(&mut batch, timeout).await {
+                Some(result) => result,
+                None => match tokio::time::timeout(timeout, self.transaction(&mut batch)).await {
+                    Ok(result) => result,
+                    Err(_) => Err(StoreError::Unavailable("it did not answer in time".into())),
+                },
             },
             Err(error) => Err(error),
         };
@@ -379,7 +401,7 @@ impl Writer {
         let ok = failed.is_none();
         let finished = completions
             .into_iter()
-            .zip(batch.outcomes)
+            .zip(batch.outcomes.into_iter().chain(std::iter::repeat_with(|| None)))
             .map(|(done, outcome)| {
                 let outcome = match (&failed, outcome) {
                     (Some(error), _) => Err(error.clone()),
@@ -398,8 +420,15 @@ impl Writer {
         if self.connection.is_some() {
             return Ok(());
         }
+        let under_way = &mut self.under_way;
+        let dialect = &self.dialect;
         let open = async {
-            let mut connection = self.dialect.connect_writer().await?;
+            if let Some(done) = under_way {
+                // Whatever came of it is in the database.
+                let _ = done.await;
+                *under_way = None;
+            }
+            let mut connection = dialect.connect_writer().await?;
             let numbering = Numbering::load(&mut connection).await?;
             Ok((connection, numbering))
         };
@@ -416,8 +445,43 @@ impl Writer {
             next_seq: numbering.next_seq.max(self.numbering.next_seq),
             ..numbering
         };
+        // A disk that was full or away may have left the other connection in any state too.
+        self.direct = open_direct(&self.dialect)?;
         self.connection = Some(connection);
         Ok(())
+    }
+
+    /// Runs the batch on the short way, if there is one and it takes it. `None`: the long way has to be taken.
+    async fn directly(&mut self, batch: &mut Batch, timeout: Duration) -> Option<Result<Duration, StoreError>> {
+        let direct = self.direct.as_ref()?;
+        if !direct::takes(batch, &self.numbering) {
+            return None;
+        }
+        let heads = std::mem::take(&mut self.heads);
+        let sent = direct.commit(std::mem::take(batch), self.numbering, heads);
+        let done = match sent {
+            Ok(mut answer) => match tokio::time::timeout(timeout, &mut answer).await {
+                Ok(Ok(done)) => done,
+                Ok(Err(_)) => return Some(Err(StoreError::Unavailable("the writing thread has ended".into()))),
+                Err(_) => {
+                    self.under_way = Some(answer);
+                    return Some(Err(StoreError::Unavailable("it did not answer in time".into())));
+                }
+            },
+            Err(back) => *back,
+        };
+        *batch = done.batch;
+        self.numbering = done.numbering;
+        self.heads = done.heads;
+        match done.commit {
+            Err(error) if !error.is_retryable() => {
+                // One write is guilty: the long way finds out which.
+                tracing::debug!(%error, "a batch is written one by one");
+                batch.outcomes.iter_mut().for_each(|outcome| *outcome = None);
+                None
+            }
+            result => Some(result),
+        }
     }
 
     /// Runs the batch in one transaction and gives the time of its commit. An error is the whole batch's.
@@ -600,6 +664,25 @@ impl Store {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut AnyConnection) -> BoxFuture<'c, Result<Recorded<T>, StoreError>> + Send + 'static,
     {
+        self.transaction_then(audit, statements, |_| {}).await
+    }
+
+    /// [`Store::transaction`]; once it is on disk `then` is called with the result, before anything that is written later
+    /// is told of. It must be quick.
+    ///
+    /// # Errors
+    /// Those of [`Store::transaction`].
+    pub async fn transaction_then<T, F, D>(
+        &self,
+        audit: Option<AuditEvent>,
+        statements: F,
+        then: D,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut AnyConnection) -> BoxFuture<'c, Result<Recorded<T>, StoreError>> + Send + 'static,
+        D: FnOnce(&T) + Send + 'static,
+    {
         let custom: CustomWrite = Box::new(move |connection| {
             Box::pin(async move {
                 let Recorded { value, audit } = statements(connection).await?;
@@ -613,12 +696,22 @@ impl Store {
             kind: WriteKind::Custom(custom),
             audit: audit.into_iter().collect(),
         };
-        match self.committer().write(write).await? {
-            Outcome::Custom(value) => match value.downcast() {
-                Ok(value) => Ok(*value),
-                Err(_) => Err(StoreError::Database("a write had a result of another type".into())),
-            },
-            _ => Err(StoreError::Database("a write had another outcome".into())),
-        }
+        let (sender, receiver) = oneshot::channel();
+        let done = move |outcome: Result<Outcome, StoreError>| {
+            let result = outcome.and_then(|outcome| match outcome {
+                Outcome::Custom(value) => match value.downcast::<T>() {
+                    Ok(value) => Ok(*value),
+                    Err(_) => Err(StoreError::Database("a write had a result of another type".into())),
+                },
+                _ => Err(StoreError::Database("a write had another outcome".into())),
+            });
+            if let Ok(value) = &result {
+                then(value);
+            }
+            // Nobody waits any more: the write stands all the same.
+            let _ = sender.send(result);
+        };
+        self.committer().submit(write, Box::new(done))?;
+        receiver.await.unwrap_or(Err(StoreError::Closed))
     }
 }

@@ -148,7 +148,7 @@ pub(super) async fn sqlite_settings(connection: &mut AnyConnection) -> Result<()
         "PRAGMA synchronous = FULL",
         "PRAGMA foreign_keys = ON",
         "PRAGMA busy_timeout = 5000",
-        "PRAGMA cache_size = -32000",
+        "PRAGMA cache_size = -8000",
         // The journals of statements: on disk they cost a write for every page that changes.
         "PRAGMA temp_store = MEMORY",
         // 40 MB: a page that changes in many transactions is copied into the database once.

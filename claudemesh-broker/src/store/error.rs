@@ -87,13 +87,22 @@ fn from_database(error: &dyn sqlx::error::DatabaseError) -> StoreError {
             _ => StoreError::Database(text),
         };
     }
-    // SQLite result codes; the primary code is the low byte of an extended one.
-    match code.parse::<u32>().map(|code| code & 0xff) {
-        // BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL
-        Ok(5 | 6 | 7 | 8 | 9 | 10 | 13 | 14 | 15) => StoreError::Unavailable(text),
-        // CORRUPT, NOTADB
-        Ok(11 | 26) => StoreError::Corrupt(text),
-        _ => StoreError::Database(text),
+    match code.parse() {
+        Ok(code) => StoreError::of_sqlite(code, text),
+        Err(_) => StoreError::Database(text),
+    }
+}
+
+impl StoreError {
+    /// Of a result code of SQLite; the primary code is the low byte of an extended one.
+    pub(super) fn of_sqlite(code: i32, text: String) -> Self {
+        match code & 0xff {
+            // BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL
+            5 | 6 | 7 | 8 | 9 | 10 | 13 | 14 | 15 => Self::Unavailable(text),
+            // CORRUPT, NOTADB
+            11 | 26 => Self::Corrupt(text),
+            _ => Self::Database(text),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use super::messages::{EndedDelivery, end_pending};
 use super::rows::{count, flag, get, json, text, text_opt, time, time_opt, to_json, to_word, word};
 use super::{AuditEvent, Store, StoreError};
 use claudemesh_proto::model::{Capability, Group, KeyHex, MemberId, MeshId, MessageMode, Permissions, Role, Timestamp};
+use claudemesh_proto::ops::GrantMap;
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 use std::collections::BTreeMap;
@@ -289,34 +290,50 @@ impl Store {
         .await
     }
 
-    /// Replaces what a member grants others.
+    /// Changes what a member grants others and gives all of it. `then` is called once it is on disk, in the order of the
+    /// changes.
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
-    pub async fn set_grants(
+    pub async fn change_grants(
         &self,
         mesh: &MeshId,
         member: &MemberId,
-        grants: &PeerGrants,
+        change: GrantMap,
         audit: Option<AuditEvent>,
-    ) -> Result<(), StoreError> {
-        let (mesh, member, grants) = (mesh.clone(), member.clone(), to_json(grants)?);
-        self.transaction(audit, move |connection| {
-            Box::pin(async move {
-                let done = sqlx::query(
-                    "UPDATE member SET peer_grants = $1 WHERE mesh_id = $2 AND id = $3 AND revoked_at IS NULL",
-                )
-                .bind(grants.as_str())
-                .bind(mesh.as_str())
-                .bind(member.as_str())
-                .execute(connection)
-                .await?;
-                match done.rows_affected() {
-                    0 => Err(StoreError::NotFound("member")),
-                    _ => Ok(Recorded::audited(())),
-                }
-            })
-        })
+        then: impl FnOnce(&PeerGrants) + Send + 'static,
+    ) -> Result<PeerGrants, StoreError> {
+        let (mesh, member) = (mesh.clone(), member.clone());
+        self.transaction_then(
+            audit,
+            move |connection| {
+                Box::pin(async move {
+                    let row = sqlx::query(
+                        "SELECT peer_grants FROM member WHERE mesh_id = $1 AND id = $2 AND revoked_at IS NULL",
+                    )
+                    .bind(mesh.as_str())
+                    .bind(member.as_str())
+                    .fetch_optional(&mut *connection)
+                    .await?
+                    .ok_or(StoreError::NotFound("member"))?;
+                    let mut grants: PeerGrants = json(&row, "peer_grants")?;
+                    for (key, capabilities) in change {
+                        match capabilities {
+                            Some(capabilities) => grants.insert(key, capabilities),
+                            None => grants.remove(&key),
+                        };
+                    }
+                    sqlx::query("UPDATE member SET peer_grants = $1 WHERE mesh_id = $2 AND id = $3")
+                        .bind(to_json(&grants)?)
+                        .bind(mesh.as_str())
+                        .bind(member.as_str())
+                        .execute(connection)
+                        .await?;
+                    Ok(Recorded::audited(grants))
+                })
+            },
+            then,
+        )
         .await
     }
 

@@ -204,7 +204,7 @@ pub struct EndedDelivery {
 const MESSAGE_ROWS: usize = 64;
 const DELIVERY_ROWS: usize = 128;
 
-const fn stage_number(stage: DeliveryStage) -> i64 {
+pub(super) const fn stage_number(stage: DeliveryStage) -> i64 {
     match stage {
         DeliveryStage::Accepted => 0,
         DeliveryStage::Delivered => 1,
@@ -229,7 +229,7 @@ fn stage_of(number: i64) -> Result<DeliveryStage, StoreError> {
     })
 }
 
-const fn priority_number(priority: Priority) -> i64 {
+pub(super) const fn priority_number(priority: Priority) -> i64 {
     match priority {
         Priority::Now => 0,
         Priority::Next => 1,
@@ -246,7 +246,7 @@ fn priority_of(number: i64) -> Result<Priority, StoreError> {
     }
 }
 
-const fn kind_number(kind: TargetKind) -> i64 {
+pub(super) const fn kind_number(kind: TargetKind) -> i64 {
     match kind {
         TargetKind::Direct => 0,
         TargetKind::Group => 1,
@@ -273,7 +273,7 @@ impl NewMessage {
         1 + self.recipients.len()
     }
 
-    fn outcome(&self, seq: i64) -> MessageOutcome {
+    pub(super) fn outcome(&self, seq: i64) -> MessageOutcome {
         let refused = self
             .recipients
             .iter()
@@ -319,7 +319,7 @@ impl Numbering {
 
 impl MessageRow {
     /// What is stored as the idempotency key: nothing where the id says it.
-    fn separate_key(&self) -> Option<&str> {
+    pub(super) fn separate_key(&self) -> Option<&str> {
         self.client_id.as_deref().filter(|key| *key != self.id.as_str())
     }
 }

@@ -9,6 +9,7 @@
 mod audit;
 mod committer;
 mod dialect;
+mod direct;
 mod error;
 mod group;
 mod invites;

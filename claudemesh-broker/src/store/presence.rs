@@ -255,6 +255,15 @@ impl Store {
         cwd: &str,
         since: Timestamp,
     ) -> Result<Option<PeerStatus>, StoreError> {
+        // Seldom is there one: looking costs less than a transaction.
+        let any = sqlx::query("SELECT id FROM pending_status WHERE mesh_id = $1 AND member_id = $2 LIMIT 1")
+            .bind(mesh.as_str())
+            .bind(member.as_str())
+            .fetch_optional(self.pool())
+            .await?;
+        if any.is_none() {
+            return Ok(None);
+        }
         let (mesh, member) = (mesh.clone(), member.clone());
         let (session_id, cwd) = (session_id.to_owned(), cwd.to_owned());
         self.transaction(None, move |connection| {

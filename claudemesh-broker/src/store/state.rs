@@ -93,7 +93,7 @@ impl Store {
         count(&row, "n")
     }
 
-    /// Writes a key and gives its new version.
+    /// Writes a key and gives its new version. `then` is called with it once it is on disk, in the order of the writes.
     ///
     /// # Errors
     /// [`StoreError::Limit`] if it is a new key and the mesh has `max_keys` already.
@@ -103,64 +103,80 @@ impl Store {
         write: StateWrite,
         max_keys: usize,
         audit: Option<AuditEvent>,
+        then: impl FnOnce(u64) + Send + 'static,
     ) -> Result<u64, StoreError> {
         let mesh = mesh.clone();
         let value = to_json(&write.value)?;
-        self.transaction(audit, move |connection| {
-            Box::pin(async move {
-                let rows = sqlx::query(
-                    "INSERT INTO state (mesh_id, key, value, version, updated_by_member, updated_by_name, updated_at) \
-                     VALUES ($1, $2, $3, 1, $4, $5, $6) ON CONFLICT (mesh_id, key) DO UPDATE SET \
-                     value = excluded.value, version = state.version + 1, \
-                     updated_by_member = excluded.updated_by_member, updated_by_name = excluded.updated_by_name, \
-                     updated_at = excluded.updated_at RETURNING version",
-                )
-                .bind(mesh.as_str())
-                .bind(write.key.as_str())
-                .bind(value)
-                .bind(write.by_member.as_str())
-                .bind(write.by_name.as_str())
-                .bind(write.at.as_ms())
-                .fetch_all(&mut *connection)
-                .await?;
-                let row = rows.first().ok_or(StoreError::NotFound("key"))?;
-                let version = count(row, "version")?;
-                if version == 1 {
-                    // The new row counts too; the error undoes it.
-                    let keys = sqlx::query("SELECT COUNT(*) AS n FROM state WHERE mesh_id = $1")
-                        .bind(mesh.as_str())
-                        .fetch_one(connection)
-                        .await?;
-                    if get::<i64>(&keys, "n")? > limit(max_keys) {
-                        return Err(StoreError::Limit(format!("a mesh has at most {max_keys} state keys")));
+        self.transaction_then(
+            audit,
+            move |connection| {
+                Box::pin(async move {
+                    let rows = sqlx::query(
+                        "INSERT INTO state (mesh_id, key, value, version, updated_by_member, updated_by_name, \
+                         updated_at) \
+                         VALUES ($1, $2, $3, 1, $4, $5, $6) ON CONFLICT (mesh_id, key) DO UPDATE SET \
+                         value = excluded.value, version = state.version + 1, \
+                         updated_by_member = excluded.updated_by_member, updated_by_name = excluded.updated_by_name, \
+                         updated_at = excluded.updated_at RETURNING version",
+                    )
+                    .bind(mesh.as_str())
+                    .bind(write.key.as_str())
+                    .bind(value)
+                    .bind(write.by_member.as_str())
+                    .bind(write.by_name.as_str())
+                    .bind(write.at.as_ms())
+                    .fetch_all(&mut *connection)
+                    .await?;
+                    let row = rows.first().ok_or(StoreError::NotFound("key"))?;
+                    let version = count(row, "version")?;
+                    if version == 1 {
+                        // The new row counts too; the error undoes it.
+                        let keys = sqlx::query("SELECT COUNT(*) AS n FROM state WHERE mesh_id = $1")
+                            .bind(mesh.as_str())
+                            .fetch_one(connection)
+                            .await?;
+                        if get::<i64>(&keys, "n")? > limit(max_keys) {
+                            return Err(StoreError::Limit(format!("a mesh has at most {max_keys} state keys")));
+                        }
                     }
-                }
-                Ok(Recorded::audited(version))
-            })
-        })
+                    Ok(Recorded::audited(version))
+                })
+            },
+            |version| then(*version),
+        )
         .await
     }
 
-    /// Deletes a key, and tells whether it existed.
+    /// Deletes a key, and tells whether it existed. `then` is called with that, as by [`Store::set_state`].
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn delete_state(&self, mesh: &MeshId, key: &str, audit: Option<AuditEvent>) -> Result<bool, StoreError> {
+    pub async fn delete_state(
+        &self,
+        mesh: &MeshId,
+        key: &str,
+        audit: Option<AuditEvent>,
+        then: impl FnOnce(bool) + Send + 'static,
+    ) -> Result<bool, StoreError> {
         let (mesh, key) = (mesh.clone(), key.to_owned());
-        self.transaction(audit, move |connection| {
-            Box::pin(async move {
-                let done = sqlx::query("DELETE FROM state WHERE mesh_id = $1 AND key = $2")
-                    .bind(mesh.as_str())
-                    .bind(key.as_str())
-                    .execute(connection)
-                    .await?;
-                let existed = done.rows_affected() > 0;
-                Ok(Recorded {
-                    value: existed,
-                    audit: existed,
+        self.transaction_then(
+            audit,
+            move |connection| {
+                Box::pin(async move {
+                    let done = sqlx::query("DELETE FROM state WHERE mesh_id = $1 AND key = $2")
+                        .bind(mesh.as_str())
+                        .bind(key.as_str())
+                        .execute(connection)
+                        .await?;
+                    let existed = done.rows_affected() > 0;
+                    Ok(Recorded {
+                        value: existed,
+                        audit: existed,
+                    })
                 })
-            })
-        })
+            },
+            |existed| then(*existed),
+        )
         .await
     }
 }

@@ -3,6 +3,7 @@
 use super::kit::*;
 use claudemesh_broker::security::rate_limit::Limit;
 use claudemesh_client::MeshClient;
+use claudemesh_client::flows::{InviteOptions, create_invite};
 use claudemesh_client::proto::model::{Capability, DeliveryStage, GroupName, Priority};
 use claudemesh_client::proto::operations;
 use claudemesh_client::proto::ops::{
@@ -64,8 +65,8 @@ pub async fn every_audited_operation_leaves_an_entry(database: Database) {
                 ben.request(SetGrants { grants }).await.unwrap();
             }
             "group_commit" => {
-                let key = cara.person.identity.public();
-                assert!(ana.secure().remove_member(&key, ana.transport()).await.unwrap());
+                let invite = create_invite(&ana, InviteOptions::default()).await.unwrap();
+                assert_eq!(invite.warning, None);
             }
             "remove_member" => {
                 let member_id = cara.person.identity.member_id.clone();

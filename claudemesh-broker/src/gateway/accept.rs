@@ -16,7 +16,9 @@ use crate::metrics::Metrics;
 use crate::room::{Place, Room};
 
 /// Bytes that are read at once. The library's default is 128 KiB for each connection, filled with zeros before each read.
-const READ_BUFFER: usize = 8 * 1024;
+const READ_BUFFER: usize = 4 * 1024;
+/// Bytes that are collected before they are written; the memory is kept.
+const WRITE_BUFFER: usize = 8 * 1024;
 
 /// `GET /ws`: becomes a WebSocket.
 pub async fn upgrade(
@@ -39,6 +41,7 @@ pub async fn upgrade(
         .max_message_size(most)
         .max_frame_size(most)
         .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(WRITE_BUFFER)
         .on_upgrade(move |socket| tasks.track_future(connection::serve(gateway, socket, ends, seat)))
 }
 

@@ -21,6 +21,8 @@ use tokio::task::JoinHandle;
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Batches whose completions have not run yet. The committer waits when there are more.
 const DISPATCH_QUEUE: usize = 16;
+/// Completions that are run without the dispatcher.
+const FEW: usize = 4;
 
 /// Something to be written, and what to put on record about it if it is.
 pub struct Write {
@@ -227,7 +229,12 @@ pub(super) async fn start(
         bytes: AtomicUsize::new(0),
         most_bytes: options.queue_bytes,
     });
-    let (dispatch, batches) = mpsc::channel(DISPATCH_QUEUE);
+    let (sender_of_batches, batches) = mpsc::channel(DISPATCH_QUEUE);
+    let dispatch = Dispatch {
+        batches: sender_of_batches,
+        waiting: Arc::new(AtomicUsize::new(0)),
+    };
+    let waiting = dispatch.waiting.clone();
     let direct = open_direct(&dialect)?;
     let writer = Writer {
         dialect,
@@ -240,19 +247,43 @@ pub(super) async fn start(
     let task = CommitterTask {
         // The committer must not keep the queue open, or it would never end when the last store is dropped.
         handle: tokio::spawn(run(writer, queue, dispatch, options, Arc::downgrade(&shared), lock)),
-        dispatcher: tokio::spawn(dispatch_completions(batches)),
+        dispatcher: tokio::spawn(dispatch_completions(batches, waiting)),
     };
     Ok((Committer { shared }, task))
 }
 
 type Finished = (Completion, Result<Outcome, StoreError>);
 
-async fn dispatch_completions(mut batches: mpsc::Receiver<Vec<Finished>>) {
+/// Completions beside the next commit. A few are run at once where nothing is before them: handing them to another task
+/// takes longer.
+struct Dispatch {
+    batches: mpsc::Sender<Vec<Finished>>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Dispatch {
+    /// `false`: the task has ended.
+    async fn run(&self, batch: Vec<Finished>) -> bool {
+        if batch.len() <= FEW && self.waiting.load(Ordering::Acquire) == 0 {
+            complete(batch);
+            return true;
+        }
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        self.batches.send(batch).await.is_ok()
+    }
+}
+
+async fn dispatch_completions(mut batches: mpsc::Receiver<Vec<Finished>>, waiting: Arc<AtomicUsize>) {
     while let Some(batch) = batches.recv().await {
-        for (done, outcome) in batch {
-            if std::panic::catch_unwind(AssertUnwindSafe(move || done(outcome))).is_err() {
-                tracing::error!("a completion of the store panicked");
-            }
+        complete(batch);
+        waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn complete(batch: Vec<Finished>) {
+    for (done, outcome) in batch {
+        if std::panic::catch_unwind(AssertUnwindSafe(move || done(outcome))).is_err() {
+            tracing::error!("a completion of the store panicked");
         }
     }
 }
@@ -260,7 +291,7 @@ async fn dispatch_completions(mut batches: mpsc::Receiver<Vec<Finished>>) {
 async fn run(
     mut writer: Writer,
     mut queue: mpsc::Receiver<Job>,
-    dispatch: mpsc::Sender<Vec<Finished>>,
+    dispatch: Dispatch,
     options: StoreOptions,
     shared: std::sync::Weak<Shared>,
     _lock: Arc<Mutex<Option<File>>>,
@@ -308,7 +339,7 @@ async fn run(
                 ok,
             });
         }
-        if dispatch.send(finished).await.is_err() {
+        if !dispatch.run(finished).await {
             tracing::error!("the store's dispatcher has ended");
             break;
         }

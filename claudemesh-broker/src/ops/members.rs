@@ -8,6 +8,7 @@ use super::{OrFrame as _, session_gone};
 use crate::Broker;
 use crate::context::{Context, Handle};
 use crate::hub;
+use crate::store::PeerGrants;
 
 impl Handle<ListMembers> for Broker {
     async fn handle(cx: Context, _: ListMembers) -> Result<MembersList, ErrorFrame> {
@@ -39,30 +40,18 @@ impl Handle<SetGrants> for Broker {
     async fn handle(cx: Context, request: SetGrants) -> Result<Grants, ErrorFrame> {
         // Capabilities only, and for whom: nothing that the log should not hold.
         let audit = cx.audit_event::<SetGrants>(json!({ "grants": request.grants }));
-        let mut grants = {
-            let state = cx.session.mesh.lock();
-            state
-                .mesh
-                .member(&cx.session.member)
-                .ok_or_else(session_gone)?
-                .facts
-                .grants
-                .clone()
+        let (mesh, member) = (cx.session.mesh.clone(), cx.session.member.clone());
+        let change = request.grants.clone();
+        // On disk first: a grant that is in force must survive a restart. Sessions of one member may do this at once.
+        let in_force = move |_: &PeerGrants| {
+            mesh.lock().mesh.set_grants(&member, &request.grants);
         };
-        for (key, capabilities) in &request.grants {
-            match capabilities {
-                Some(capabilities) => grants.insert(key.clone(), capabilities.clone()),
-                None => grants.remove(key),
-            };
-        }
-        // On disk first: a grant that is in force must survive a restart.
-        cx.broker
+        let grants = cx
+            .broker
             .store
-            .set_grants(cx.session.mesh_id(), &cx.session.member, &grants, audit)
+            .change_grants(cx.session.mesh_id(), &cx.session.member, change, audit, in_force)
             .await
             .or_frame()?;
-        let mut state = cx.session.mesh.lock();
-        state.mesh.set_grants(&cx.session.member, &request.grants);
         Ok(Grants { grants })
     }
 }

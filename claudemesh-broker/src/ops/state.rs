@@ -24,9 +24,9 @@ pub(super) fn readable(state: &LiveState, session: &Session, rows: Vec<StateRow>
     })
 }
 
-/// Tells every other session that may read the key of its change.
-fn tell_peers(cx: &Context, change: StateChange) {
-    let session = &cx.session;
+/// Tells every other session that may read the key of its change. Called in the order of the changes, so that what a
+/// session heard last is what is there.
+fn tell_peers(session: &Session, change: StateChange) {
     let state = session.mesh.lock();
     let audience = state
         .mesh
@@ -64,22 +64,23 @@ impl Handle<SetState> for Broker {
             by_name: name.clone(),
             at: Timestamp::from_ms(cx.now_ms),
         };
-        let version = cx
-            .broker
-            .store
-            .set_state(cx.session.mesh_id(), write, MAX_STATE_KEYS, audit)
-            .await
-            .or_frame()?;
-        tell_peers(
-            &cx,
-            StateChange {
-                key: request.key.clone(),
-                value: request.value,
+        let (session, change) = (cx.session.clone(), request.clone());
+        let tell = move |version| {
+            let change = StateChange {
+                key: change.key,
+                value: change.value,
                 updated_by: name,
                 version,
                 deleted: false,
-            },
-        );
+            };
+            tell_peers(&session, change);
+        };
+        let version = cx
+            .broker
+            .store
+            .set_state(cx.session.mesh_id(), write, MAX_STATE_KEYS, audit, tell)
+            .await
+            .or_frame()?;
         Ok(StateSet {
             key: request.key,
             version,
@@ -139,23 +140,25 @@ impl Handle<ListState> for Broker {
 impl Handle<DeleteState> for Broker {
     async fn handle(cx: Context, request: DeleteState) -> Result<StateDeleted, ErrorFrame> {
         let audit = cx.audit_event::<DeleteState>(json!({ "key": request.key }));
+        let (session, key, updated_by) = (cx.session.clone(), request.key.clone(), author(&cx));
+        let tell = move |existed| {
+            if existed {
+                let change = StateChange {
+                    key,
+                    value: Value::Null,
+                    updated_by,
+                    version: 0,
+                    deleted: true,
+                };
+                tell_peers(&session, change);
+            }
+        };
         let existed = cx
             .broker
             .store
-            .delete_state(cx.session.mesh_id(), &request.key, audit)
+            .delete_state(cx.session.mesh_id(), &request.key, audit, tell)
             .await
             .or_frame()?;
-        if existed {
-            let updated_by = author(&cx);
-            let change = StateChange {
-                key: request.key.clone(),
-                value: Value::Null,
-                updated_by,
-                version: 0,
-                deleted: true,
-            };
-            tell_peers(&cx, change);
-        }
         Ok(StateDeleted {
             key: request.key,
             existed,

@@ -910,7 +910,7 @@ pub async fn audit_is_undone_with_its_write(db: &Db) {
     assert_eq!(store.member_count(&mesh).await.unwrap(), 2);
     assert!(
         !store
-            .delete_state(&mesh, "none", Some(event(&mesh, "state_deleted", json!({}))))
+            .delete_state(&mesh, "none", Some(event(&mesh, "state_deleted", json!({}))), |_| {})
             .await
             .unwrap()
     );
@@ -1290,10 +1290,24 @@ pub async fn members_come_and_go(db: &Db) {
         }
     );
     let grants = PeerGrants::from([(key(2), vec![Capability::Dm]), (key(0), vec![])]);
-    store
-        .set_grants(&mesh, &member_id(&mesh, 1), &grants, None)
-        .await
-        .unwrap();
+    let change = |entries: &[(KeyHex, Option<Vec<Capability>>)]| {
+        let (store, mesh, change) = (store.clone(), mesh.clone(), entries.iter().cloned().collect());
+        async move {
+            store
+                .change_grants(&mesh, &member_id(&mesh, 1), change, None, |_| {})
+                .await
+        }
+    };
+    let (one, other) = (
+        [(key(2), Some(vec![Capability::Dm]))],
+        [(key(0), Some(vec![])), (key(3), None)],
+    );
+    let (first, second) = tokio::join!(change(&one), change(&other));
+    assert_eq!(
+        (first.unwrap().len(), second.unwrap()),
+        (1, grants.clone()),
+        "changes add up"
+    );
     assert_eq!(
         store
             .member(&mesh, &member_id(&mesh, 1))
@@ -1435,16 +1449,28 @@ pub async fn state_counts_writes(db: &Db) {
         ("B", json!(1), 1),
     ] {
         assert_eq!(
-            store.set_state(&mesh, write(key, value), 2, None).await.unwrap(),
+            store
+                .set_state(&mesh, write(key, value), 2, None, |_| {})
+                .await
+                .unwrap(),
             version
         );
     }
-    let error = store.set_state(&mesh, write("c", json!(1)), 2, None).await.unwrap_err();
+    let error = store
+        .set_state(&mesh, write("c", json!(1)), 2, None, |_| {})
+        .await
+        .unwrap_err();
     assert!(
         matches!(error, StoreError::Limit(_)) && !error.is_retryable(),
         "{error:?}"
     );
-    assert_eq!(store.set_state(&mesh, write("b", json!(2)), 2, None).await.unwrap(), 3);
+    assert_eq!(
+        store
+            .set_state(&mesh, write("b", json!(2)), 2, None, |_| {})
+            .await
+            .unwrap(),
+        3
+    );
     assert_eq!(store.state_count(&mesh).await.unwrap(), 2);
     let rows = store.list_state(&mesh).await.unwrap();
     assert_eq!(rows.iter().map(|row| row.key.as_str()).collect::<Vec<_>>(), ["B", "b"]);
@@ -1460,13 +1486,13 @@ pub async fn state_counts_writes(db: &Db) {
             updated_at: at(3),
         }
     );
-    assert!(store.delete_state(&mesh, "b", None).await.unwrap());
+    assert!(store.delete_state(&mesh, "b", None, |_| {}).await.unwrap());
     assert!(store.get_state(&mesh, "b").await.unwrap().is_none());
     // Writers at once lose nothing.
     let tasks: Vec<_> = (0..20)
         .map(|number| {
             let (store, mesh, write) = (store.clone(), mesh.clone(), write("n", json!(number)));
-            tokio::spawn(async move { store.set_state(&mesh, write, 10, None).await.unwrap() })
+            tokio::spawn(async move { store.set_state(&mesh, write, 10, None, |_| {}).await.unwrap() })
         })
         .collect();
     let mut versions = Vec::new();

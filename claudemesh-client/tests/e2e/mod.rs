@@ -44,24 +44,41 @@ macro_rules! suite {
                 what_a_dying_session_had_goes_to_another_one
                 a_lease_that_lapses_delivers_again
                 observers_take_nothing
+                a_session_that_does_not_answer_is_passed_over
+                what_sessions_that_vanish_had_comes_in_its_order
+                observers_share_what_waits_without_a_session
+                an_observer_speaks_for_the_live_sessions
             }
             hidden {
                 a_hidden_session_is_not_seen_and_gets_direct_messages_only
                 defect_070_077_nothing_comes_back_to_its_sender
+                who_starts_hidden_is_never_announced
+                a_member_is_reached_through_what_it_shows
+                a_sender_has_no_part_in_its_own_group_message
             }
             grants {
                 who_is_blocked_is_told_at_once
                 defect_058_sub_e_06_what_waits_when_the_block_comes_is_not_delivered
                 defect_060_capabilities_are_apart
+                a_block_outlasts_whatever_was_on_its_way
+                changes_of_two_sessions_add_up
+                a_message_that_nobody_takes_ends_at_once
+                who_may_not_read_sees_nobody
             }
             names {
                 names_find_their_member_or_say_why_not
                 one_unknown_name_does_not_hold_up_the_others
+                groups_are_found_or_near_ones_suggested
+                unusual_names_are_found_as_they_are_written
+                names_and_keys_that_are_gone_lead_nowhere
             }
             state {
                 values_are_set_read_listed_and_deleted
                 what_does_not_fit_is_refused_with_its_field
                 of_two_writers_the_last_wins
+                keys_and_values_are_kept_as_they_are
+                all_others_hear_of_a_change_in_its_order
+                two_writes_at_once_are_two_versions_of_one_key
             }
             presence {
                 defect_097_groups_summary_and_profile_come_back
@@ -104,6 +121,7 @@ macro_rules! suite {
             }
             crowd {
                 twenty_members_lose_nothing
+                a_crowd_that_comes_and_goes_loses_nothing
             }
             restored {
                 who_hides_stays_hidden

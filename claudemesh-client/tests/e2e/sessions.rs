@@ -1,9 +1,10 @@
 //! Several sessions of one member, and sessions that only look.
 
 use super::kit::*;
-use claudemesh_client::{Resolved, Sent};
 use claudemesh_client::proto::ErrorCode;
 use claudemesh_client::proto::model::{DeliveryStage, PeerStatus, Priority};
+use claudemesh_client::proto::ops::{SetStatus, SetSummary, SetVisible};
+use claudemesh_client::{Resolved, Sent};
 use claudemesh_crypto::SecretKey;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -47,12 +48,7 @@ pub async fn each_message_goes_to_one_session(database: Database) {
     lab.finish().await;
 }
 
-async fn expect_nothing_on_either(
-    lab: &Lab,
-    from: &Seat,
-    first: &Seat,
-    second: &claudemesh_client::MeshClient,
-) {
+async fn expect_nothing_on_either(lab: &Lab, from: &Seat, first: &Seat, second: &claudemesh_client::MeshClient) {
     for session in [first.session_key(), second.session_key()] {
         let fence = lab.text("fence");
         let to = Resolved::Direct {
@@ -61,7 +57,11 @@ async fn expect_nothing_on_either(
             name: String::new(),
         };
         let sent = from.send_to(&to, &fence, Priority::Now).await.unwrap();
-        let hinted = if session == second.session_key() { second } else { &first.client };
+        let hinted = if session == second.session_key() {
+            second
+        } else {
+            &first.client
+        };
         assert_eq!(recv_text(hinted).await, fence);
         // The next one may go elsewhere only when this one is acknowledged: their order is kept.
         wait_stage(from, &sent.message_id, &first.key(), DeliveryStage::Delivered).await;
@@ -198,5 +198,174 @@ pub async fn observers_take_nothing(database: Database) {
     let texts: Vec<_> = pulled.messages.iter().map(|message| message.text.clone()).collect();
     assert_eq!(texts, [Some(text)]);
     wait_stage(&ana, &sent.message_id, &ben.key(), DeliveryStage::Delivered).await;
+    lab.finish().await;
+}
+
+pub async fn a_session_that_does_not_answer_is_passed_over(database: Database) {
+    let (lab, Three { ana, ben, .. }) = Lab::with_three_and(database, |config| config.lease_ms = 700).await;
+    // The newest session is the one that is chosen; this one never acknowledges.
+    let mut stuck = Socket::v2(&lab, &ben.person, &SecretKey::generate()).await;
+    let texts: Vec<String> = (0..5).map(|_| lab.text("for whoever answers")).collect();
+    let mut ids = Vec::new();
+    for text in &texts {
+        ids.push(ana.send_text("ben", text, Priority::Next).await.unwrap().message_id);
+    }
+    assert_eq!(stuck.next_message().await["messageId"], json!(ids[0]));
+    assert_eq!(recv_texts(&ben, 5).await, texts, "in their order");
+    for id in &ids {
+        wait_stage(&ana, id, &ben.key(), DeliveryStage::Delivered).await;
+    }
+    // Waking up late takes nothing back and delivers nothing again.
+    let acks: Vec<_> = ids
+        .iter()
+        .map(|id| json!({ "messageId": id, "stage": "delivered" }))
+        .collect();
+    let (reply, _) = stuck.ask(json!({ "type": "ack_messages", "acks": acks })).await;
+    assert_eq!(reply["type"], "messages_acked", "{reply}");
+    stuck.close().await;
+    expect_nothing(&lab, &ana, &ben).await;
+    lab.finish().await;
+}
+
+pub async fn what_sessions_that_vanish_had_comes_in_its_order(database: Database) {
+    let (mut lab, Three { ana, mut ben, .. }) = Lab::with_three(database).await;
+    ben.client.close().await;
+    let texts: Vec<String> = (0..6).map(|_| lab.text("for who stays")).collect();
+    let mut ids = Vec::new();
+    for text in &texts {
+        ids.push(ana.send_text("ben", text, Priority::Next).await.unwrap().message_id);
+    }
+    for attempt in [json!(null), json!(2), json!(3)] {
+        let mut session = Socket::v2(&lab, &ben.person, &SecretKey::generate()).await;
+        for id in &ids {
+            let push = session.next_message().await;
+            assert_eq!((&push["messageId"], &push["attempt"]), (&json!(id), &attempt));
+        }
+        // Its process is killed: no goodbye.
+        drop(session);
+        eventually("the end of the session", || async {
+            (!member(&ana, &ben.key()).await.online).then_some(())
+        })
+        .await;
+    }
+    let mut session = Socket::v2(&lab, &ben.person, &SecretKey::generate()).await;
+    assert_eq!(session.next_message().await["messageId"], json!(ids[0]));
+    // The broker goes while they are under lease.
+    lab.restart().await;
+    drop(session);
+    ben.client = ben.person.connect().await;
+    assert_eq!(recv_texts(&ben, 6).await, texts);
+    expect_nothing(&lab, &ana, &ben).await;
+    lab.finish().await;
+}
+
+pub async fn observers_share_what_waits_without_a_session(database: Database) {
+    let (lab, Three { ana, mut ben, .. }) = Lab::with_three(database).await;
+    ben.client.close().await;
+    let (first, second) = (ben.person.observe().await, ben.person.observe().await);
+    let mut texts = BTreeSet::new();
+    for number in 0..12 {
+        let text = lab.text("waits");
+        let priority = [Priority::Low, Priority::Next, Priority::Now][number % 3];
+        let target = ["ben", "*"][number % 2];
+        ana.send_text(target, &text, priority).await.unwrap();
+        texts.insert(text);
+    }
+    assert_eq!((first.waiting(), second.waiting()), (0, 0), "nothing comes by itself");
+    assert_eq!(first.pull(&[], true).await.unwrap().messages.len(), 12);
+    let mut came = Vec::new();
+    while came.len() < texts.len() {
+        let (by_first, by_second) = tokio::join!(first.pull(&[], false), second.pull(&[], false));
+        for pulled in [by_first.unwrap(), by_second.unwrap()] {
+            came.extend(pulled.messages.into_iter().map(|message| message.text.clone().unwrap()));
+        }
+    }
+    assert_eq!(came.len(), texts.len(), "each once");
+    assert_eq!(came.into_iter().collect::<BTreeSet<_>>(), texts);
+    for client in [first, second] {
+        client.close().await;
+    }
+    ben.client = ben.person.connect().await;
+    expect_nothing(&lab, &ana, &ben).await;
+    assert!(ben.check_messages().await.unwrap().messages.is_empty());
+    lab.finish().await;
+}
+
+pub async fn an_observer_speaks_for_the_live_sessions(database: Database) {
+    let (lab, Three { ana, ben, cara: _cara }) = Lab::with_three(database).await;
+    let second = ben.person.connect().await;
+    let observer = ben.person.observe().await;
+    let of_ben = async || {
+        let peers = peers(&ana).await;
+        let own = peers
+            .into_iter()
+            .filter(|peer| peer.member_pubkey.as_ref() == Some(&ben.key()));
+        own.map(|peer| (peer.status, peer.summary)).collect::<Vec<_>>()
+    };
+    let set_summary = |summary: &str| SetSummary {
+        summary: summary.to_owned(),
+    };
+    let set_visible = |visible| SetVisible { visible };
+
+    set_status(&observer, PeerStatus::Working).await;
+    observer.request(set_summary("at the tests")).await.unwrap();
+    let expected = (PeerStatus::Working, Some("at the tests".to_owned()));
+    assert_eq!(of_ben().await, [expected.clone(), expected]);
+    // It counts for what is delivered, not only for what is shown.
+    let text = lab.text("when you have time");
+    ana.send_text("ben", &text, Priority::Next).await.unwrap();
+    expect_nothing_on_either(&lab, &ana, &ben, &second).await;
+    set_status(&observer, PeerStatus::Idle).await;
+    let message = within("a message", async {
+        tokio::select! {
+            message = ben.recv() => message,
+            message = second.recv() => message,
+        }
+    });
+    assert_eq!(message.await.unwrap().text.as_ref(), Some(&text));
+    assert_eq!(observer.waiting(), 0);
+
+    observer.request(set_visible(false)).await.unwrap();
+    assert_eq!(peer_names(&ana).await, ["ana", "cara"]);
+    let sent = ana
+        .send_text("*", &lab.text("not for ben"), Priority::Now)
+        .await
+        .unwrap();
+    assert_eq!(sent.recipients, 1);
+    observer.request(set_visible(true)).await.unwrap();
+    observer.request(set_summary("")).await.unwrap();
+    assert_eq!(of_ben().await, [(PeerStatus::Idle, None), (PeerStatus::Idle, None)]);
+
+    // The other observers of the mesh are not meant, and neither is anybody else.
+    let watcher = ana.person.observe().await;
+    set_status(&watcher, PeerStatus::Dnd).await;
+    let statuses: Vec<_> = peers(&ben)
+        .await
+        .into_iter()
+        .map(|peer| (peer.display_name, peer.status))
+        .collect();
+    for (name, status) in statuses {
+        assert_eq!(status == PeerStatus::Dnd, name == "ana", "{name}");
+    }
+
+    for client in [&ben.client, &second] {
+        client.close().await;
+    }
+    eventually("the end of the sessions", || async {
+        (!member(&ana, &ben.key()).await.online).then_some(())
+    })
+    .await;
+    let status = SetStatus {
+        status: PeerStatus::Dnd,
+    };
+    assert_eq!(code(observer.request(status).await), ErrorCode::NotFound);
+    assert_eq!(code(observer.request(set_summary("nobody")).await), ErrorCode::NotFound);
+    assert_eq!(code(observer.request(set_visible(false)).await), ErrorCode::NotFound);
+    let _back = ben.person.connect().await;
+    assert_eq!(
+        of_ben().await,
+        [(PeerStatus::Idle, None)],
+        "what was refused has no effect"
+    );
     lab.finish().await;
 }

@@ -12,6 +12,7 @@ use crate::secure::{KeyStore, MemoryKeyStore, SecureChannel};
 use crate::session::SessionMemory;
 use crate::stats::SessionStats;
 use crate::{ClientError, ConnectionState, Identity};
+use claudemesh_crypto::group::HistoryPolicy;
 use claudemesh_crypto::{InviteSecret, SecretKey, random_id};
 use claudemesh_proto::model::Group;
 use std::sync::{Arc, Mutex};
@@ -51,6 +52,7 @@ pub struct MeshClientBuilder {
     options: Options,
     key_store: Arc<dyn KeyStore>,
     invite_secret: Option<InviteSecret>,
+    history: Option<HistoryPolicy>,
 }
 
 impl MeshClientBuilder {
@@ -81,6 +83,7 @@ impl MeshClientBuilder {
             options,
             key_store: Arc::new(MemoryKeyStore::default()),
             invite_secret: None,
+            history: None,
         }
     }
 
@@ -162,6 +165,13 @@ impl MeshClientBuilder {
         self
     }
 
+    /// What those who join the mesh may read of what was said before: counts at the owner of a mesh that was just created,
+    /// whose first connection starts the group keys. Kept in the key store until then; everything, if not set.
+    pub fn history(mut self, history: HistoryPolicy) -> Self {
+        self.history = Some(history);
+        self
+    }
+
     /// Most messages that wait for the broker's acknowledgement (1024 if not set).
     pub fn outbox_capacity(mut self, messages: usize) -> Self {
         self.options.outbox_capacity = messages;
@@ -223,6 +233,9 @@ impl MeshClientBuilder {
         secure.restore()?;
         if let Some(secret) = self.invite_secret {
             secure.join_with_invite_secret(&secret)?;
+        }
+        if let Some(history) = self.history {
+            secure.create_with_history(history)?;
         }
         let options = self.options;
         let inner = Inner {

@@ -1,11 +1,12 @@
 //! Creating a mesh, inviting and joining: the client's flows plus this machine's configuration.
 
-use super::session::{builder, connect};
+use super::session::{builder, connect, key_store};
 use crate::config::{MeshEntry, default_broker, env};
 use crate::{CliError, Config, text};
-use claudemesh_client::flows::{self, InviteOptions};
+use claudemesh_client::flows::{self, CreateOptions, InviteOptions};
 use claudemesh_client::{Identity, MeshClient};
 use claudemesh_crypto::InviteSecret;
+use claudemesh_crypto::group::HistoryPolicy;
 use claudemesh_proto::model::{Role, Timestamp};
 use serde::Serialize;
 use std::time::Duration;
@@ -95,9 +96,19 @@ pub(crate) async fn create(
     broker: &str,
     mesh_name: &str,
     person: &str,
+    history: HistoryPolicy,
 ) -> Result<Enrolled, CliError> {
     config.prepare()?;
-    let created = flows::create_mesh(broker, mesh_name, Some(person)).await?;
+    let options = CreateOptions {
+        display_name: Some(person.to_owned()),
+        history,
+        ..CreateOptions::new(mesh_name)
+    };
+    let created = flows::create_mesh_with(broker, options).await?;
+    // Before the mesh is stored: whichever command connects first starts the group keys, and must know.
+    if history != HistoryPolicy::All {
+        created.remember(key_store(config))?;
+    }
     settle(config, created.identity, None, Vec::new()).await
 }
 

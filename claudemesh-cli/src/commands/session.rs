@@ -130,10 +130,15 @@ impl Session {
     }
 }
 
+/// The group keys of the configuration directory.
+pub(crate) fn key_store(config: &Config) -> Arc<FileKeyStore> {
+    Arc::new(FileKeyStore::new(config.keys_dir()))
+}
+
 /// How this program connects: as a person at a terminal, with the group keys of the configuration directory.
 pub(crate) fn builder(config: &Config, identity: Identity) -> MeshClientBuilder {
     MeshClient::builder(identity)
-        .key_store(Arc::new(FileKeyStore::new(config.keys_dir())))
+        .key_store(key_store(config))
         .connect_timeout(CONNECT_TIMEOUT)
         .peer_type("human")
         .channel("terminal")

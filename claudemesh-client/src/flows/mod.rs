@@ -4,6 +4,6 @@ mod create;
 mod invite;
 mod join;
 
-pub use create::{Created, create_mesh};
+pub use create::{CreateOptions, Created, create_mesh, create_mesh_with};
 pub use invite::{CreatedInvite, InviteOptions, create_invite};
 pub use join::{Joined, join, join_as};

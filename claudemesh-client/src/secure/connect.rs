@@ -80,6 +80,19 @@ impl SecureChannel {
         })
     }
 
+    /// Keeps what those who join this mesh of ours may read of its past, until its log is started with it. Does nothing once
+    /// there is a log. Call it before connecting; [`SecureOptions::history`](super::SecureOptions::history) counts if it is
+    /// not called.
+    ///
+    /// # Errors
+    /// When the keyring cannot be written.
+    pub fn create_with_history(&self, history: HistoryPolicy) -> Result<(), ClientError> {
+        self.with_ring(|ring| {
+            ring.set_history(history);
+            Ok(())
+        })
+    }
+
     fn invite(&self) -> Option<InviteKeys> {
         let cache = self.cache();
         cache
@@ -117,8 +130,9 @@ impl SecureChannel {
             return Ok(());
         };
         let now = u64::try_from(now_ms()).unwrap_or(0);
+        let history = self.cache().ring.history().unwrap_or(self.options.history);
         let (keys, proposed) =
-            EpochKeys::create(self.mesh_id(), owner, self.device(), self.options.history, now).map_err(group_error)?;
+            EpochKeys::create(self.mesh_id(), owner, self.device(), history, now).map_err(group_error)?;
         match send(transport, &proposed).await {
             Ok(_) => self.with_ring(|ring| {
                 if ring.keys.is_none() {

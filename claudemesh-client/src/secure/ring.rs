@@ -2,7 +2,9 @@
 
 use super::group_error::group_error;
 use crate::ClientError;
-use claudemesh_crypto::group::{Applied, EpochId, EpochKeys, GroupError, GroupKeys as _, LogEntry, Proposed, Seal};
+use claudemesh_crypto::group::{
+    Applied, EpochId, EpochKeys, GroupError, GroupKeys as _, HistoryPolicy, LogEntry, Proposed, Seal,
+};
 use claudemesh_crypto::{PublicKey, SecretKey, decode_base64, encode_base64};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
@@ -33,6 +35,8 @@ struct Stored {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     owner: Option<PublicKey>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    history: Option<HistoryPolicy>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     epoch_since: Option<EpochSince>,
     #[serde(default)]
     resealed_ms: i64,
@@ -62,6 +66,7 @@ pub(super) struct Ring {
     pending: Vec<Proposed>,
     pub(super) invite: Option<Zeroizing<[u8; 32]>>,
     pub(super) owner: Option<PublicKey>,
+    history: Option<HistoryPolicy>,
     pub(super) epoch_since: Option<EpochSince>,
     pub(super) resealed_ms: i64,
     dirty: bool,
@@ -106,6 +111,7 @@ impl Ring {
                 .collect(),
             invite,
             owner: stored.owner,
+            history: stored.history,
             epoch_since: stored.epoch_since,
             resealed_ms: stored.resealed_ms,
             dirty: false,
@@ -139,6 +145,7 @@ impl Ring {
                 .as_ref()
                 .map(|secret| SecretBytes(Zeroizing::new(secret.to_vec()))),
             owner: self.owner,
+            history: self.history,
             epoch_since: self.epoch_since,
             resealed_ms: self.resealed_ms,
         };
@@ -154,6 +161,7 @@ impl Ring {
 
     pub(super) fn set_keys(&mut self, keys: EpochKeys, now_ms: i64) {
         self.keys = Some(keys);
+        self.history = None;
         self.note_epoch(now_ms);
         self.dirty = true;
     }
@@ -161,6 +169,18 @@ impl Ring {
     pub(super) fn set_invite(&mut self, secret: Option<Zeroizing<[u8; 32]>>) {
         self.dirty |= self.invite.is_some() || secret.is_some();
         self.invite = secret;
+    }
+
+    /// The policy that the log is to be started with, until there is one.
+    pub(super) const fn history(&self) -> Option<HistoryPolicy> {
+        self.history
+    }
+
+    pub(super) fn set_history(&mut self, history: HistoryPolicy) {
+        if self.keys.is_none() && self.history != Some(history) {
+            self.history = Some(history);
+            self.dirty = true;
+        }
     }
 
     pub(super) fn remember(&mut self, proposed: Proposed) {

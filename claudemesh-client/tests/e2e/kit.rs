@@ -398,6 +398,11 @@ impl Person {
         self.builder().observer(true).connect().await.unwrap()
     }
 
+    /// The keyring that all its processes share.
+    pub fn keys(&self) -> Arc<MemoryKeyStore> {
+        self.keys.clone()
+    }
+
     pub fn key(&self) -> KeyHex {
         self.identity.key_hex()
     }

@@ -101,6 +101,7 @@ macro_rules! suite {
             encryption {
                 a_removed_member_reads_nothing_new
                 who_joins_may_read_what_was_said_before
+                who_joins_reads_only_what_follows_if_the_mesh_says_so
                 defect_040_sub_e_02_cli_02_who_joins_by_code_alone_gets_the_keys_from_a_member
             }
             audit {

@@ -9,6 +9,7 @@ use super::session::Session;
 use super::{Context, signals};
 use crate::output::{Output, Style, printable};
 use crate::{CliError, config};
+use claudemesh_crypto::group::HistoryPolicy;
 use claudemesh_proto::ErrorCode;
 use host::Host;
 use std::path::PathBuf;
@@ -115,7 +116,8 @@ async fn mesh(context: &mut Context, arguments: &UpArgs, host: &Host) -> Result<
         return Ok(Enrolled::of(entry));
     }
     let name = enrol::person(&context.config, arguments.name.clone());
-    enrol::create(&mut context.config, host.url(), &arguments.mesh_name, &name).await
+    let history = HistoryPolicy::All;
+    enrol::create(&mut context.config, host.url(), &arguments.mesh_name, &name, history).await
 }
 
 /// A broker that does not know a stored member most likely lost its data.

@@ -24,6 +24,9 @@ use scenarios::{Bench, SCENARIOS};
 const POSTGRES_URL: &str = "CLAUDEMESH_BENCH_POSTGRES_URL";
 const POSTGRES_PID: &str = "CLAUDEMESH_BENCH_POSTGRES_PID";
 
+/// What is behind it in `benchmarks.md` is not generated.
+const BY_HAND: &str = "<!-- from here on by hand -->";
+
 struct Options {
     scenarios: Vec<String>,
     seconds: f64,
@@ -117,7 +120,11 @@ async fn run() -> anyhow::Result<bool> {
     match &options.write {
         Some(docs) => {
             bench.report.write_charts(&docs.join("benchmarks"))?;
-            std::fs::write(docs.join("benchmarks.md"), text)?;
+            let path = docs.join("benchmarks.md");
+            // What people wrote about the figures stays.
+            let before = std::fs::read_to_string(&path).unwrap_or_default();
+            let by_hand = before.split_once(BY_HAND).map_or("\n", |(_, rest)| rest);
+            std::fs::write(path, format!("{text}\n{BY_HAND}{by_hand}"))?;
         }
         None => println!("{text}"),
     }

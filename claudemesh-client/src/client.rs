@@ -177,32 +177,30 @@ impl MeshClient {
         self.inner().enqueue(envelope, None)
     }
 
-    /// The next message; `None` when the client is closed and no message is left. Several tasks may wait; each message goes
+    /// The next message; `None` when the client is closed and no message is left. Taking it is what acknowledges it as
+    /// delivered: what a process that dies has not taken goes to the member's next session. Several tasks may wait; each message goes
     /// to one of them. Messages of priority `low` wait at the broker for [`MeshClient::pull`].
     pub async fn recv(&self) -> Option<Message> {
-        let (message, freed) = self.inner().inbox.next().await?;
-        self.acknowledge_freed(freed);
-        Some(message)
+        let inner = self.inner();
+        inner
+            .inbox
+            .next(|id| inner.acknowledge(id, ClientStage::Delivered, None))
+            .await
     }
 
     /// The next message, if one is here.
     #[must_use]
     pub fn try_recv(&self) -> Option<Message> {
-        let (message, freed) = self.inner().inbox.pop()?;
-        self.acknowledge_freed(freed);
-        Some(message)
+        let inner = self.inner();
+        inner
+            .inbox
+            .pop(|id| inner.acknowledge(id, ClientStage::Delivered, None))
     }
 
     /// How many messages wait for [`MeshClient::recv`].
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.inner().inbox.len()
-    }
-
-    fn acknowledge_freed(&self, freed: Option<MessageId>) {
-        if let Some(id) = freed {
-            self.acknowledge(&id, ClientStage::Delivered, None);
-        }
     }
 
     /// Everything that happens from now on. Messages are also given to [`MeshClient::recv`], which has to be read: a full
@@ -244,8 +242,8 @@ impl MeshClient {
     }
 
     /// Ends the connection. Waits up to five seconds until messages and acknowledgements on their way are with the broker,
-    /// if there is a connection. All clones of the client are closed. Messages that were acknowledged as delivered can still
-    /// be read with [`MeshClient::recv`]; all others are for the member's next session.
+    /// if there is a connection. All clones of the client are closed. Messages that were not
+    /// taken are for the member's next session.
     pub async fn close(&self) {
         let inner = self.inner();
         inner.inbox.stop();

@@ -1,59 +1,62 @@
 //! Received messages that wait for the program.
 //!
-//! A message is acknowledged as `delivered` when it has a place here. When the program does not read, further messages
-//! are kept without being acknowledged: the broker's window fills, it stops pushing, and stores the rest.
+//! A message is acknowledged as `delivered` when the program takes it: a process that dies before has taken nothing away.
+//! Until then it is only on loan. When the broker's lease runs out it gives the message to whoever reads, so it must not
+//! be handed out here any more; if that is this session again, it comes again.
 
 use crate::Message;
 use crate::pending::lock;
 use claudemesh_proto::model::MessageId;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-/// How many message ids are remembered to recognise repetitions.
+/// How many ids of messages that were taken are remembered to recognise repetitions.
 const REMEMBERED: usize = 8192;
-/// How many messages are kept beyond the capacity, unacknowledged: more than a broker's window.
-const OVERFLOW: usize = 1024;
 
 /// What became of a message that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Offer {
-    /// It waits for the program, and is acknowledged.
+    /// It waits for the program.
     Stored,
-    /// It waits beyond the capacity; it is acknowledged when there is a place.
-    Held,
-    /// It came before. Acknowledge it again if it was acknowledged: that one may be lost.
-    Repeated {
-        /// Whether it was acknowledged.
-        acknowledged: bool,
-    },
-    /// There is no room; the broker delivers it again.
+    /// It is here already; the loan is renewed.
+    Waiting,
+    /// It was taken before: its acknowledgement may be lost.
+    Taken,
+    /// There is no room, or the client is closing; the broker delivers it again.
     Dropped,
 }
 
 #[derive(Default)]
 struct State {
     queue: VecDeque<Message>,
-    /// How many at the front of the queue are acknowledged.
-    acknowledged: usize,
-    /// Messages that came, and whether they were acknowledged.
-    seen: HashMap<MessageId, bool>,
+    /// Until when each message in the queue is on loan; without end from a broker that knows no leases.
+    loans: HashMap<MessageId, Option<Instant>>,
+    taken: HashSet<MessageId>,
     order: VecDeque<MessageId>,
-    /// No further message is taken.
+    /// No further message is taken in.
     stopped: bool,
     closed: bool,
 }
 
 impl State {
-    fn remember(&mut self, id: MessageId, acknowledged: bool) {
-        if self.seen.insert(id.clone(), acknowledged).is_none() {
+    fn remember(&mut self, id: MessageId) {
+        if self.taken.insert(id.clone()) {
             self.order.push_back(id);
         }
         if self.order.len() > REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {
-            self.seen.remove(&oldest);
+            self.taken.remove(&oldest);
         }
+    }
+
+    fn give_back(&mut self) {
+        let loans = &mut self.loans;
+        self.queue
+            .retain(|message| loans.get(&message.message_id).is_some_and(Option::is_none));
+        loans.retain(|_, until| until.is_none());
     }
 }
 
@@ -73,90 +76,84 @@ impl Inbox {
         }
     }
 
-    /// Whether a message with this id came before, without storing anything.
-    pub(crate) fn repeated(&self, id: &MessageId) -> Option<Offer> {
-        lock(&self.state).seen.get(id).map(|acknowledged| Offer::Repeated {
-            acknowledged: *acknowledged,
-        })
+    /// Whether a message with this id came before. If it still waits, its loan is renewed.
+    pub(crate) fn repeated(&self, id: &MessageId, until: Option<Instant>) -> Option<Offer> {
+        let mut state = lock(&self.state);
+        if state.taken.contains(id) {
+            return Some(Offer::Taken);
+        }
+        let loan = state.loans.get_mut(id)?;
+        *loan = until;
+        Some(Offer::Waiting)
     }
 
     /// Whether no further message can be kept.
     pub(crate) fn is_full(&self) -> bool {
         let state = lock(&self.state);
-        state.stopped || state.queue.len() >= self.capacity + OVERFLOW
+        state.stopped || state.queue.len() >= self.capacity
     }
 
-    /// Takes no further message, and gives up those that are not acknowledged: the broker has them for the next session.
+    /// Takes no further message in, and gives up those on loan: the broker has them for the next session.
     pub(crate) fn stop(&self) {
         let mut state = lock(&self.state);
         state.stopped = true;
-        let acknowledged = state.acknowledged;
-        state.queue.truncate(acknowledged);
+        state.give_back();
+    }
+
+    /// The connection is lost, and with it every loan: the broker delivers those messages again.
+    pub(crate) fn disconnected(&self) {
+        lock(&self.state).give_back();
     }
 
     /// Notes a message that is handled without the inbox.
     pub(crate) fn note(&self, id: &MessageId) {
-        lock(&self.state).remember(id.clone(), true);
+        lock(&self.state).remember(id.clone());
     }
 
-    /// Puts a message at the end. `acknowledge` is called if it is stored, before anybody can take it out: whoever has it
-    /// and closes the client must find its acknowledgement on the way.
-    pub(crate) fn offer(&self, message: Message, acknowledge: impl FnOnce()) -> Offer {
+    /// Puts a message at the end.
+    pub(crate) fn offer(&self, message: Message, until: Option<Instant>) -> Offer {
+        if let Some(repeated) = self.repeated(&message.message_id, until) {
+            return repeated;
+        }
         let mut state = lock(&self.state);
-        let id = &message.message_id;
-        if let Some(acknowledged) = state.seen.get(id) {
-            return Offer::Repeated {
-                acknowledged: *acknowledged,
-            };
+        if state.stopped || state.queue.len() >= self.capacity {
+            return Offer::Dropped;
         }
-        let offer = match state.queue.len() {
-            _ if state.stopped => return Offer::Dropped,
-            length if length < self.capacity => Offer::Stored,
-            length if length < self.capacity + OVERFLOW => Offer::Held,
-            _ => return Offer::Dropped,
-        };
-        let acknowledged = offer == Offer::Stored;
-        if acknowledged {
-            acknowledge();
-        }
-        state.acknowledged += usize::from(acknowledged);
-        state.remember(id.clone(), acknowledged);
+        state.loans.insert(message.message_id.clone(), until);
         state.queue.push_back(message);
         drop(state);
         self.ready.notify_one();
-        offer
+        Offer::Stored
     }
 
-    /// The oldest message, and one that has its place now and is to be acknowledged.
-    pub(crate) fn pop(&self) -> Option<(Message, Option<MessageId>)> {
+    /// Takes the oldest message whose loan has not run out. `acknowledge` is called before anybody else can look: whoever
+    /// has a message and closes the client must find its acknowledgement on the way.
+    pub(crate) fn pop(&self, acknowledge: impl FnOnce(&MessageId)) -> Option<Message> {
         let mut state = lock(&self.state);
-        let message = state.queue.pop_front()?;
-        state.acknowledged = state.acknowledged.saturating_sub(1);
-        let next = state.acknowledged;
-        let freed = if next < self.capacity {
-            state.queue.get(next).map(|held| held.message_id.clone())
-        } else {
-            None
+        let message = loop {
+            let message = state.queue.pop_front()?;
+            let loan = state.loans.remove(&message.message_id).flatten();
+            if loan.is_none_or(|until| until > Instant::now()) {
+                break message;
+            }
         };
-        if let Some(id) = &freed {
-            state.acknowledged += 1;
-            state.remember(id.clone(), true);
-        }
+        state.remember(message.message_id.clone());
+        acknowledge(&message.message_id);
         let more = !state.queue.is_empty();
         drop(state);
         if more {
             self.ready.notify_one();
         }
-        Some((message, freed))
+        Some(message)
     }
 
     /// Waits for the oldest message; `None` when the client is closed and nothing is left.
-    pub(crate) async fn next(&self) -> Option<(Message, Option<MessageId>)> {
+    pub(crate) async fn next(&self, acknowledge: impl Fn(&MessageId)) -> Option<Message> {
         loop {
             let ready = self.ready.notified();
             tokio::pin!(ready);
             ready.as_mut().enable();
-            if let Some(found) = self.pop() {
+            if let Some(found) = self.pop(&acknowledge) {
                 return Some(found);
             }
             if lock(&self.state).closed {
@@ -184,7 +181,7 @@ mod tests {
     use claudemesh_proto::model::{Priority, Timestamp};
     use claudemesh_proto::tools::{MessageKind, ReceivedMessage};
     use std::sync::Weak;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
 
     fn message(id: &str) -> Message {
         let received = ReceivedMessage {
@@ -204,89 +201,94 @@ mod tests {
         Message::new(received, None, Weak::new())
     }
 
-    fn offer(inbox: &Inbox, id: &str) -> Offer {
-        inbox.offer(message(id), || {})
+    fn later() -> Option<Instant> {
+        Some(Instant::now() + Duration::from_secs(60))
+    }
+
+    fn over() -> Option<Instant> {
+        Some(Instant::now())
+    }
+
+    fn take(inbox: &Inbox) -> Option<String> {
+        let mut acknowledged = None;
+        let message = inbox.pop(|id| acknowledged = Some(id.0.clone()))?;
+        assert_eq!(
+            acknowledged.as_ref(),
+            Some(&message.message_id.0),
+            "who takes acknowledges"
+        );
+        acknowledged
     }
 
     #[test]
-    fn who_has_a_message_finds_its_acknowledgement() {
+    fn a_message_is_taken_once() {
         let inbox = Inbox::new(2);
-        let acknowledged = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let reader = scope.spawn(|| {
-                while inbox.pop().is_none() {
-                    std::thread::yield_now();
-                }
-                acknowledged.load(Ordering::SeqCst)
-            });
-            inbox.offer(message("a"), || {
-                std::thread::sleep(std::time::Duration::from_millis(20));
-                acknowledged.store(true, Ordering::SeqCst);
-            });
-            assert!(reader.join().unwrap());
-        });
-        assert_eq!(
-            inbox.offer(message("a"), || panic!("it came before")),
-            Offer::Repeated { acknowledged: true }
-        );
+        assert_eq!(inbox.offer(message("a"), later()), Offer::Stored);
+        assert_eq!(inbox.offer(message("a"), later()), Offer::Waiting);
+        assert_eq!(take(&inbox).as_deref(), Some("a"));
+        assert_eq!(inbox.offer(message("a"), later()), Offer::Taken);
+        assert_eq!(take(&inbox), None);
     }
 
     #[test]
-    fn a_full_inbox_holds_without_acknowledging_and_loses_nothing() {
-        let inbox = Inbox::new(2);
-        assert_eq!(offer(&inbox, "a"), Offer::Stored);
-        assert_eq!(offer(&inbox, "b"), Offer::Stored);
-        assert_eq!(offer(&inbox, "c"), Offer::Held);
-        assert_eq!(offer(&inbox, "c"), Offer::Repeated { acknowledged: false });
-        let (first, freed) = inbox.pop().unwrap();
-        assert_eq!((first.message_id.as_str(), freed), ("a", Some("c".into())));
-        assert_eq!(offer(&inbox, "c"), Offer::Repeated { acknowledged: true });
-        assert_eq!(offer(&inbox, "d"), Offer::Held);
-        let order: Vec<_> = std::iter::from_fn(|| inbox.pop())
-            .map(|(message, freed)| (message.message_id.0.clone(), freed))
-            .collect();
-        assert_eq!(
-            order,
-            [
-                ("b".to_owned(), Some("d".into())),
-                ("c".to_owned(), None),
-                ("d".to_owned(), None)
-            ]
-        );
-    }
-
-    #[test]
-    fn beyond_the_overflow_messages_are_left_to_the_broker() {
+    fn what_does_not_fit_is_left_to_the_broker() {
         let inbox = Inbox::new(1);
-        for index in 0..=OVERFLOW {
-            assert_ne!(offer(&inbox, &index.to_string()), Offer::Dropped);
-        }
-        assert_eq!(offer(&inbox, "x"), Offer::Dropped);
-        inbox.pop().unwrap();
+        assert_eq!(inbox.offer(message("a"), later()), Offer::Stored);
+        assert!(inbox.is_full());
+        assert_eq!(inbox.offer(message("b"), later()), Offer::Dropped);
+        assert_eq!(take(&inbox).as_deref(), Some("a"));
         assert_eq!(
-            offer(&inbox, "x"),
-            Offer::Held,
-            "a dropped message is not taken for a repetition"
+            inbox.offer(message("b"), later()),
+            Offer::Stored,
+            "it is not taken for a repetition"
         );
     }
 
     #[test]
-    fn a_stopped_inbox_keeps_only_what_is_acknowledged() {
-        let inbox = Inbox::new(1);
-        offer(&inbox, "a");
-        offer(&inbox, "b");
+    fn a_loan_that_ran_out_is_not_handed_out_and_may_come_again() {
+        let inbox = Inbox::new(4);
+        inbox.offer(message("a"), over());
+        inbox.offer(message("b"), later());
+        assert_eq!(take(&inbox).as_deref(), Some("b"));
+        assert_eq!(inbox.offer(message("a"), over()), Offer::Stored);
+        assert_eq!(
+            inbox.offer(message("a"), later()),
+            Offer::Waiting,
+            "the loan is renewed"
+        );
+        assert_eq!(take(&inbox).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn a_lost_connection_ends_every_loan() {
+        let inbox = Inbox::new(4);
+        inbox.offer(message("a"), later());
+        inbox.offer(message("kept"), None);
+        inbox.disconnected();
+        assert_eq!(
+            take(&inbox).as_deref(),
+            Some("kept"),
+            "a broker without leases has given it for good"
+        );
+        assert_eq!(take(&inbox), None);
+        assert_eq!(inbox.offer(message("a"), later()), Offer::Stored);
+    }
+
+    #[test]
+    fn a_stopped_inbox_takes_nothing_in() {
+        let inbox = Inbox::new(4);
+        inbox.offer(message("a"), later());
         inbox.stop();
-        assert_eq!(offer(&inbox, "c"), Offer::Dropped);
-        assert_eq!(inbox.pop().unwrap().1, None);
-        assert!(inbox.pop().is_none());
+        assert_eq!(inbox.offer(message("b"), later()), Offer::Dropped);
+        assert_eq!(take(&inbox), None);
     }
 
     #[tokio::test]
     async fn waiting_ends_when_the_client_is_closed() {
         let inbox = Inbox::new(4);
-        offer(&inbox, "a");
+        inbox.offer(message("a"), later());
         inbox.close();
-        assert!(inbox.next().await.is_some());
-        assert!(inbox.next().await.is_none());
+        assert!(inbox.next(|_| {}).await.is_some());
+        assert!(inbox.next(|_| {}).await.is_none());
     }
 }

@@ -12,7 +12,7 @@ use crate::session::SessionMemory;
 use crate::stats::SessionStats;
 use crate::{ClientError, ClientEvent, ConnectionState, Identity, Transport, v1};
 use claudemesh_crypto::{PublicKey, SecretKey};
-use claudemesh_proto::frame::Frame;
+use claudemesh_proto::frame::{Frame, Push};
 use claudemesh_proto::hello::HelloAck;
 use claudemesh_proto::limits::{MAX_FRAME_BYTES, MAX_V1_FRAME_BYTES};
 use claudemesh_proto::model::{ClientStage, MessageId, Stats};
@@ -57,7 +57,19 @@ pub(crate) struct Inner {
     pub(crate) shutdown: CancellationToken,
 }
 
+/// Part of the broker's lease that a message may wait here: the rest is for the way, and for clocks that differ.
+const LOAN_SHARE: f64 = 0.8;
+/// The broker doubles the lease with each delivery of a message, this many times.
+const LEASE_DOUBLINGS: u32 = 3;
+
 impl Inner {
+    /// Until when a message that came now may be handed to the program; `None`: for ever, the broker knows no leases.
+    pub(crate) fn loan_of(&self, push: &Push) -> Option<Instant> {
+        let lease = lock(&self.hello).as_ref()?.lease_ms?;
+        let doublings = push.attempt.unwrap_or(1).saturating_sub(1).min(LEASE_DOUBLINGS);
+        Some(Instant::now() + Duration::from_millis(lease << doublings).mul_f64(LOAN_SHARE))
+    }
+
     /// Key of this session.
     pub(crate) fn session_public(&self) -> PublicKey {
         self.session_key.public()

@@ -157,7 +157,10 @@ impl SenderProof {
         recipient: &PublicKey,
     ) -> Self {
         let text = sender_text(mesh_id, message_id, session, recipient);
-        Self { member: member.public(), signature: member.sign(&text) }
+        Self {
+            member: member.public(),
+            signature: member.sign(&text),
+        }
     }
 
     /// Checks the signature for the session that sealed, and the key of ours that it sealed to.
@@ -171,7 +174,8 @@ impl SenderProof {
         session: &PublicKey,
         recipient: &PublicKey,
     ) -> Result<(), KeyError> {
-        self.member.verify(&sender_text(mesh_id, message_id, session, recipient), &self.signature)
+        self.member
+            .verify(&sender_text(mesh_id, message_id, session, recipient), &self.signature)
     }
 }
 
@@ -448,7 +452,10 @@ mod tests {
     #[test]
     fn sender_proof_is_bound_to_everything_it_names() -> std::result::Result<(), KeyError> {
         let (alice, bob) = pair();
-        let (session, other) = (SecretKey::from_seed(&[5; 32]).public(), SecretKey::from_seed(&[6; 32]).public());
+        let (session, other) = (
+            SecretKey::from_seed(&[5; 32]).public(),
+            SecretKey::from_seed(&[6; 32]).public(),
+        );
         let proof = SenderProof::sign(&alice, "mesh", "id1", &session, &bob.public());
         proof.verify("mesh", "id1", &session, &bob.public())?;
         for (mesh, id, from, to) in [
@@ -459,7 +466,10 @@ mod tests {
         ] {
             assert_eq!(proof.verify(mesh, id, &from, &to), Err(KeyError::BadSignature));
         }
-        let renamed = SenderProof { member: bob.public(), ..proof };
+        let renamed = SenderProof {
+            member: bob.public(),
+            ..proof
+        };
         assert!(renamed.verify("mesh", "id1", &session, &bob.public()).is_err());
         Ok(())
     }

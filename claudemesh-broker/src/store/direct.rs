@@ -110,7 +110,11 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.set_prepared_statement_cache_capacity(32);
-    for (pragma, value) in [("journal_mode", "WAL"), ("synchronous", "FULL"), ("temp_store", "MEMORY")] {
+    for (pragma, value) in [
+        ("journal_mode", "WAL"),
+        ("synchronous", "FULL"),
+        ("temp_store", "MEMORY"),
+    ] {
         connection.pragma_update(None, pragma, value)?;
     }
     Ok(connection)
@@ -244,7 +248,11 @@ fn insert(connection: &Connection, numbering: &mut Numbering, new: &NewMessage) 
         "INSERT INTO delivery (mesh_id, message_id, recipient_member_id, sender_member_id, seq, priority, stage, \
          created_at, ended_at, reason, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?;
-    let (priority, created, expires) = (priority_number(row.priority), row.created_at.as_ms(), row.expires_at.as_ms());
+    let (priority, created, expires) = (
+        priority_number(row.priority),
+        row.created_at.as_ms(),
+        row.expires_at.as_ms(),
+    );
     for recipient in &new.recipients {
         let stage = match recipient.refused {
             None => DeliveryStage::Accepted,

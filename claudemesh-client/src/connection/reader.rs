@@ -77,6 +77,7 @@ pub(super) async fn serve(inner: &Arc<Inner>, established: Established, jobs: &m
         end = reader.farewell(going);
     }
     *lock(&inner.link) = None;
+    inner.inbox.disconnected();
     if !writer_ended {
         // The writer is gone before requests are ended: none is written after it was reported as lost.
         let grace = if inner.shutdown.is_cancelled() {

@@ -84,6 +84,9 @@ impl Receiver {
         let inner = self.inner.clone();
         match job {
             Job::Connected(ack) => {
+                // What came over the connection before and was not acknowledged comes again, in order, after this.
+                inner.inbox.disconnected();
+                self.held.clear();
                 let done = inner.secure.on_connected(inner.as_ref(), &ack).await;
                 self.report("the group keys could not be brought up to date", done);
                 inner.keyed.send_modify(|count| *count += 1);
@@ -137,11 +140,10 @@ impl Receiver {
             inner.emit(ClientEvent::of_system_push(push));
             return;
         }
-        if let Some(Offer::Repeated { acknowledged }) = inner.inbox.repeated(&push.message_id) {
-            if acknowledged {
-                inner.acknowledge(&push.message_id, ClientStage::Delivered, None);
-            }
-            return;
+        match inner.inbox.repeated(&push.message_id, inner.loan_of(&push)) {
+            Some(Offer::Taken) => return inner.acknowledge(&push.message_id, ClientStage::Delivered, None),
+            Some(_) => return,
+            None => {}
         }
         if self.held.iter().any(|held| held.push.message_id == push.message_id) {
             return;
@@ -201,10 +203,8 @@ fn deliver(inner: &Arc<Inner>, push: &Push, opened: OpenedPush) {
         return;
     }
     let message = Message::of_push(inner, push, opened);
-    let acknowledge = || inner.acknowledge(&push.message_id, ClientStage::Delivered, None);
-    match inner.inbox.offer(message.clone(), acknowledge) {
-        Offer::Stored | Offer::Held => {}
-        Offer::Repeated { .. } | Offer::Dropped => return,
+    if inner.inbox.offer(message.clone(), inner.loan_of(push)) != Offer::Stored {
+        return;
     }
     inner.stats.count(|stats| stats.messages_in += 1);
     inner.emit(ClientEvent::Message(Arc::new(message)));

@@ -1,6 +1,7 @@
 //! Messages that wait at the broker.
 
 use crate::connection::take_ping;
+use crate::inbox::Offer;
 use crate::{ClientError, MeshClient, Message};
 use claudemesh_proto::limits::MAX_BATCH;
 use claudemesh_proto::model::{ClientStage, Priority};
@@ -39,10 +40,14 @@ impl MeshClient {
         let inner = self.inner();
         let mut messages = Vec::with_capacity(pulled.messages.len());
         for push in pulled.messages {
-            if !peek && inner.inbox.repeated(&push.message_id).is_some() {
+            match inner.inbox.repeated(&push.message_id, inner.loan_of(&push)) {
                 // It came another way in the meantime.
-                self.acknowledge(&push.message_id, ClientStage::Delivered, None);
-                continue;
+                Some(Offer::Taken) if !peek => {
+                    self.acknowledge(&push.message_id, ClientStage::Delivered, None);
+                    continue;
+                }
+                Some(_) if !peek => continue,
+                _ => {}
             }
             let opened = inner.secure.open(&push, inner.as_ref()).await;
             if peek {

@@ -42,8 +42,9 @@ pub async fn who_is_blocked_is_told_at_once(database: Database) {
         expect_nothing(&lab, &cara, &ben).await;
         // Nobody else is blocked, and ben can write to ana.
         let text = lab.text("from ben");
-        ben.send_text("ana", &text, Priority::Now).await.unwrap();
+        let sent = ben.send_text("ana", &text, Priority::Now).await.unwrap();
         assert_eq!(recv_text(&ana).await, text);
+        wait_stage(&ben, &sent.message_id, &ana.key(), DeliveryStage::Delivered).await;
         match round {
             // The block is on the member, not on its session, and is on disk.
             0 => ana.restart().await,

@@ -32,6 +32,7 @@ macro_rules! suite {
                 what_is_sent_while_the_broker_is_down_arrives_once
                 a_restarted_sender_repeats_nothing
                 a_restarted_receiver_gets_the_rest
+                a_killed_receiver_loses_nothing
             }
             priorities {
                 direct_messages_wait_for_the_right_moment

@@ -152,3 +152,18 @@ pub async fn a_restarted_receiver_gets_the_rest(database: Database) {
     expect_nothing(&lab, &ana, &ben).await;
     lab.finish().await;
 }
+
+pub async fn a_killed_receiver_loses_nothing(database: Database) {
+    let (lab, Three { ana, ben, .. }) = Lab::with_three(database).await;
+    let texts: Vec<String> = (0..5).map(|_| lab.text("not read yet")).collect();
+    for text in &texts {
+        ana.send_text("ben", text, Priority::Next).await.unwrap();
+    }
+    eventually("in memory", || async { (ben.waiting() == 5).then_some(()) }).await;
+    let Seat { person, client } = ben;
+    // No `close()`: the process is gone before the program has taken anything.
+    drop(client);
+    let next = person.connect().await;
+    assert_eq!(recv_texts(&next, 5).await, texts);
+    lab.finish().await;
+}

@@ -77,20 +77,23 @@ pub async fn the_hinted_session_is_preferred(database: Database) {
     for _ in 0..5 {
         // By the session's name, by its key, and as the answer to what it said.
         let text = lab.text("by name");
-        settled(ana.send_text("ben-laptop", &text, Priority::Next).await.unwrap()).await;
+        let sent = ana.send_text("ben-laptop", &text, Priority::Next).await.unwrap();
         assert_eq!(recv_text(&laptop).await, text);
+        settled(sent).await;
         let text = lab.text("by key");
         let key = laptop.session_key().to_string();
-        settled(ana.send_text(&key, &text, Priority::Next).await.unwrap()).await;
+        let sent = ana.send_text(&key, &text, Priority::Next).await.unwrap();
         assert_eq!(recv_text(&laptop).await, text);
+        settled(sent).await;
         for session in [&laptop, &ben.client] {
             let question = lab.text("question");
             session.send_text("ana", &question, Priority::Next).await.unwrap();
             let asked = recv(&ana).await;
             assert_eq!(asked.text.as_ref(), Some(&question));
             let answer = lab.text("answer");
-            settled(ana.reply(&asked, &answer, Priority::Next).await.unwrap()).await;
+            let sent = ana.reply(&asked, &answer, Priority::Next).await.unwrap();
             assert_eq!(recv_text(session).await, answer);
+            settled(sent).await;
         }
     }
     // A hint is no condition: when that session is gone the other one gets the message.

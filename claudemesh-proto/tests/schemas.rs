@@ -1,4 +1,5 @@
 //! The committed schemas are what the types generate, and every schema compiles.
+#![allow(clippy::unwrap_used)]
 
 use claudemesh_proto::schema;
 use std::collections::BTreeMap;

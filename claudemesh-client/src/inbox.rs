@@ -35,6 +35,8 @@ struct State {
     loans: HashMap<MessageId, Option<Instant>>,
     taken: HashSet<MessageId>,
     order: VecDeque<MessageId>,
+    /// Nothing on loan is taken in until the next connection.
+    disconnected: bool,
     /// No further message is taken in.
     stopped: bool,
     closed: bool,
@@ -100,9 +102,17 @@ impl Inbox {
         state.give_back();
     }
 
-    /// The connection is lost, and with it every loan: the broker delivers those messages again.
+    /// The connection is lost, and with it every loan: the broker delivers those messages again, in order. What is still
+    /// being opened must not overtake them.
     pub(crate) fn disconnected(&self) {
-        lock(&self.state).give_back();
+        let mut state = lock(&self.state);
+        state.disconnected = true;
+        state.give_back();
+    }
+
+    /// What comes from now on came over the new connection.
+    pub(crate) fn connected(&self) {
+        lock(&self.state).disconnected = false;
     }
 
     /// Notes a message that is handled without the inbox.
@@ -116,7 +126,8 @@ impl Inbox {
             return repeated;
         }
         let mut state = lock(&self.state);
-        if state.stopped || state.queue.len() >= self.capacity {
+        let is_stale = state.disconnected && until.is_some();
+        if is_stale || state.stopped || state.queue.len() >= self.capacity {
             return Offer::Dropped;
         }
         state.loans.insert(message.message_id.clone(), until);
@@ -271,6 +282,12 @@ mod tests {
             "a broker without leases has given it for good"
         );
         assert_eq!(take(&inbox), None);
+        assert_eq!(
+            inbox.offer(message("b"), later()),
+            Offer::Dropped,
+            "it was still being opened"
+        );
+        inbox.connected();
         assert_eq!(inbox.offer(message("a"), later()), Offer::Stored);
     }
 

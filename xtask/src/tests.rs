@@ -13,7 +13,7 @@ const POSTGRES_URL: &str = "CLAUDEMESH_TEST_POSTGRES_URL";
 /// for the run) the tests that need it are not ignored.
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["test", "--workspace"]);
+    cargo.args(["test", "--workspace", "--no-fail-fast"]);
     let (before, after) = split(arguments);
     cargo.args(before).arg("--").args(after);
     let mut server = None;

@@ -85,7 +85,7 @@ impl Receiver {
         match job {
             Job::Connected(ack) => {
                 // What came over the connection before and was not acknowledged comes again, in order, after this.
-                inner.inbox.disconnected();
+                inner.inbox.connected();
                 self.held.clear();
                 let done = inner.secure.on_connected(inner.as_ref(), &ack).await;
                 self.report("the group keys could not be brought up to date", done);

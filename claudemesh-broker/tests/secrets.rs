@@ -220,16 +220,24 @@ async fn cli_46_secrets_are_nowhere_but_with_their_owners() {
     files(directory.path(), &mut found);
     assert!(found.iter().any(|path| path.ends_with("claudemesh.db")), "{found:?}");
     for path in &found {
-        canaries.search(&path.display().to_string(), &std::fs::read(path).unwrap());
+        canaries.search(&path.display().to_string(), &content(path));
     }
     // The broker's own key is in its file only; the code of an invite is a secret of the log.
     let key = std::fs::read_to_string(directory.path().join("broker.key")).unwrap();
     let mut own = Canaries::default();
     own.text("the broker's key", key.trim());
     for path in found.iter().filter(|path| !path.ends_with("broker.key")) {
-        own.search(&path.display().to_string(), &std::fs::read(path).unwrap());
+        own.search(&path.display().to_string(), &content(path));
     }
     own.text("the code of an invite", &invite.code);
     own.search("the log", &log);
     canaries.search("the log", &log);
+}
+
+/// What a file holds. SQLite's log goes with the last connection, which may be closed only now.
+fn content(path: &std::path::Path) -> Vec<u8> {
+    match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        read => read.unwrap(),
+    }
 }

@@ -95,14 +95,14 @@ async fn send_all(inner: &Arc<Inner>) {
                 break;
             }
             if inner.protocol() < 2 {
-                batch.done();
+                batch.done(inner);
                 continue;
             }
             let request = AckMessages {
                 acks: batch.acks.clone(),
             };
             match inner.request(&request).await {
-                Ok(_) => batch.done(),
+                Ok(_) => batch.done(inner),
                 Err(error @ ClientError::NotConnected { .. }) => tracing::debug!(%error, "acknowledging again"),
                 Err(error) if error.retryable() => {
                     drop(batch);
@@ -111,7 +111,7 @@ async fn send_all(inner: &Arc<Inner>) {
                 Err(error) => {
                     // Repeating it would be refused again; the broker delivers these messages once more at worst.
                     inner.warn(format!("{} acknowledgements were refused: {error}", batch.acks.len()));
-                    batch.done();
+                    batch.done(inner);
                 }
             }
         }
@@ -135,7 +135,8 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn done(mut self) {
+    fn done(mut self, inner: &Inner) {
+        inner.settled(&self.acks);
         self.acks.clear();
     }
 }

@@ -5,17 +5,19 @@ use crate::client::MeshClient;
 use crate::inbox::Inbox;
 use crate::inner::Inner;
 use crate::outbox::Outbox;
-use crate::pending::PendingTable;
+use crate::journal::{Journal, Restored, open_in_pool};
+use crate::pending::{PendingTable, lock};
 use crate::receipts::ReceiptBook;
 use crate::resolve::Directory;
 use crate::secure::{KeyStore, MemoryKeyStore, SecureChannel};
 use crate::session::SessionMemory;
 use crate::stats::SessionStats;
-use crate::{ClientError, ConnectionState, Identity};
+use crate::{ClientError, ConnectionState, Identity, Message};
 use claudemesh_crypto::group::HistoryPolicy;
 use claudemesh_crypto::{InviteSecret, SecretKey, random_id};
 use claudemesh_proto::model::Group;
 use std::sync::{Arc, Mutex};
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -54,6 +56,15 @@ pub struct MeshClientBuilder {
     invite_secret: Option<InviteSecret>,
     history: Option<HistoryPolicy>,
 }
+    persistence: Option<Persistence>,
+}
+
+/// Where a client keeps what is under way.
+enum Persistence {
+    /// A directory of its own.
+    Own(PathBuf),
+    /// A directory that sessions share.
+    Pool(PathBuf),
 
 impl MeshClientBuilder {
     pub(crate) fn new(identity: Identity) -> Self {
@@ -85,6 +96,7 @@ impl MeshClientBuilder {
             invite_secret: None,
             history: None,
         }
+            persistence: None,
     }
 
     /// Name of this session (at most 128 characters); the identity's, else the member's if not set.
@@ -160,6 +172,28 @@ impl MeshClientBuilder {
     }
 
     /// The secret of the invite link that the member joined with: gives the group keys without another member online.
+    /// Keeps what is under way in this directory (created if needed, for this user only), so that nothing is lost and nothing
+    /// comes twice when the process is killed:
+    ///
+    /// * a message that was queued is sent, once, also after a restart ([`MeshClient::restored_sends`]);
+    /// * a message that was taken and not confirmed ([`Message::confirm`](crate::Message::confirm)) is given out again first after a
+    ///   restart, and says so ([`Message::redelivered`](crate::Message::redelivered)); one that was confirmed never comes again;
+    /// * acknowledgements reach the broker.
+    ///
+    /// At most as many messages as the inbox holds may be taken and not confirmed: then [`MeshClient::recv`] waits. What is kept
+    /// is sealed under a key that comes from the member's secret key. One client at a time uses a directory.
+    pub fn persistent(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.persistence = Some(Persistence::Own(directory.into()));
+        self
+    }
+
+    /// [`MeshClientBuilder::persistent`] for programs of which several run at the same time: each takes a directory in this
+    /// one that no running client uses, and with it takes over what an ended one left.
+    pub fn persistent_pool(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.persistence = Some(Persistence::Pool(directory.into()));
+        self
+    }
+
     pub fn invite_secret(mut self, secret: InviteSecret) -> Self {
         self.invite_secret = Some(secret);
         self
@@ -223,15 +257,25 @@ impl MeshClientBuilder {
     /// Returns at once and connects in the background. Must be called in a tokio runtime.
     ///
     /// # Errors
-    /// [`ClientError::InvalidArgument`] when the broker's address is no `ws://` or `wss://` address, and errors of the key
-    /// store.
+    /// [`ClientError::InvalidArgument`] when the broker's address is no `ws://` or `wss://` address, errors of the key store,
+    /// and [`ClientError::Journal`] when the directory of a persistent client is in use, somebody else's, or cannot be written.
     pub fn start(self) -> Result<MeshClient, ClientError> {
         crate::connection::Address::parse(&self.identity.broker_url)?;
-        let session_key = SecretKey::generate();
         let identity = Arc::new(self.identity);
         let secure = SecureChannel::new(identity.clone(), session_key.clone(), self.key_store);
+        let (journal, restored) = match &self.persistence {
+            Some(Persistence::Own(directory)) => Journal::open(directory, &identity).map(some)?,
+            Some(Persistence::Pool(directory)) => open_in_pool(directory, &identity).map(some)?,
+            None => (None, Restored::default()),
+        };
+        // What is not sent yet was sealed with the key of its session, which therefore goes on.
+        let session_key = restored.session.clone().unwrap_or_else(SecretKey::generate);
+        if let (Some(journal), None) = (&journal, &restored.session) {
+            journal.begin(&session_key)?;
+        }
         secure.restore()?;
         if let Some(secret) = self.invite_secret {
+        secure.resume_numbers(restored.numbers);
             secure.join_with_invite_secret(&secret)?;
         }
         if let Some(history) = self.history {
@@ -246,8 +290,10 @@ impl MeshClientBuilder {
             hello: Mutex::default(),
             link: Mutex::default(),
             pending: PendingTable::default(),
-            outbox: Outbox::new(options.outbox_capacity),
-            inbox: Inbox::new(options.inbox_capacity),
+            outbox: Outbox::new(options.outbox_capacity, journal.clone()),
+            inbox: Inbox::new(options.inbox_capacity, journal.clone()),
+            journal,
+            restored: Mutex::default(),
             acks: AckQueue::default(),
             receipts: ReceiptBook::default(),
             session: SessionMemory::new(options.groups.clone(), options.visible),
@@ -259,6 +305,21 @@ impl MeshClientBuilder {
             shutdown: CancellationToken::new(),
             options,
         };
-        Ok(MeshClient::spawn(Arc::new(inner)))
+        let inner = Arc::new(inner);
+        for queued in restored.outgoing {
+            lock(&inner.restored).push(inner.outbox.restore(queued));
+        }
+        let message = |taken| Message::restored(taken, Arc::downgrade(&inner));
+        let unconfirmed = restored.unconfirmed.into_iter().map(message).collect();
+        inner.inbox.restore(restored.known, unconfirmed);
+        restored.acks.into_iter().for_each(|ack| inner.acks.push(ack));
+        for warning in restored.warnings {
+            inner.warn(warning);
+        }
+        Ok(MeshClient::spawn(inner))
     }
+}
+
+fn some((journal, restored): (Journal, Restored)) -> (Option<Arc<Journal>>, Restored) {
+    (Some(Arc::new(journal)), restored)
 }

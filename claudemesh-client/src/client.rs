@@ -4,7 +4,7 @@ use crate::inner::Inner;
 use crate::pending::lock;
 use crate::{
     ClientError, ConnectionState, EventStream, Identity, MeshClientBuilder, Message, PendingSend, ReceiptStream, acks,
-    connection, stats,
+    connection, journal, stats,
 };
 use claudemesh_crypto::PublicKey;
 use claudemesh_proto::Operation;
@@ -59,6 +59,9 @@ impl MeshClient {
     pub(crate) fn spawn(inner: Arc<Inner>) -> Self {
         let connection = tokio::spawn(connection::run(inner.clone()));
         tokio::spawn(acks::run(inner.clone()));
+        if let Some(journal) = inner.journal.clone() {
+            tokio::spawn(journal::run(inner.clone(), journal));
+        }
         if !inner.options.observer {
             tokio::spawn(stats::run(inner.clone()));
         }
@@ -178,8 +181,9 @@ impl MeshClient {
     }
 
     /// The next message; `None` when the client is closed and no message is left. Taking it is what acknowledges it as
-    /// delivered: what a process that dies has not taken goes to the member's next session. Several tasks may wait; each message goes
-    /// to one of them. Messages of priority `low` wait at the broker for [`MeshClient::pull`].
+    /// delivered: what a process that dies has not taken goes to the member's next session. A persistent client gives out what
+    /// it took again after a restart, until the program confirms it with [`Message::confirm`]. Several tasks may wait; each message
+    /// goes to one of them. Messages of priority `low` wait at the broker for [`MeshClient::pull`].
     pub async fn recv(&self) -> Option<Message> {
         let inner = self.inner();
         inner
@@ -216,6 +220,23 @@ impl MeshClient {
     }
 
     /// News of a message that this member sent, from the beginning on: one item per recipient and stage. Ends when every
+    /// [`Message::confirm`] for a message of which only the id is here.
+    pub fn confirm(&self, id: &MessageId) {
+        self.inner().confirm(id);
+    }
+
+    /// How many messages the program was given and did not confirm; 0 in a client that is not persistent.
+    #[must_use]
+    pub fn unconfirmed(&self) -> usize {
+        self.inner().journal.as_ref().map_or(0, |journal| journal.unconfirmed())
+    }
+
+    /// Messages that an earlier run of a persistent client left unsent, the oldest first: they are sent again by
+    /// themselves, and these tell what becomes of them. Empty at the second call.
+    pub fn restored_sends(&self) -> Vec<PendingSend> {
+        std::mem::take(&mut *lock(&self.inner().restored))
+    }
+
     /// recipient has read it or will never get it. Recipients that only acknowledge `delivered` keep it open: use a time
     /// limit.
     pub fn receipts(&self, message_id: impl Into<MessageId>) -> ReceiptStream {
@@ -243,7 +264,7 @@ impl MeshClient {
 
     /// Ends the connection. Waits up to five seconds until messages and acknowledgements on their way are with the broker,
     /// if there is a connection. All clones of the client are closed. Messages that were not
-    /// taken are for the member's next session.
+    /// taken are for the member's next session. Confirm messages of a persistent client before: its directory is given free.
     pub async fn close(&self) {
         let inner = self.inner();
         inner.inbox.stop();
@@ -256,6 +277,9 @@ impl MeshClient {
         }
         inner.shutdown.cancel();
         let connection = lock(&self.handle.connection).take();
+                if let Some(journal) = &inner.journal {
+                    journal.flushed().await;
+                }
         if let Some(connection) = connection {
             let _ = timeout(CLOSE_GRACE, connection).await;
         }
@@ -266,6 +290,9 @@ impl std::fmt::Debug for MeshClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("MeshClient")
             .field("mesh", &self.identity().slug)
+        if let Some(journal) = inner.journal.clone() {
+            let _ = tokio::task::spawn_blocking(move || journal.release()).await;
+        }
             .field("session", &self.session_key())
             .field("state", &self.state().as_str())
             .finish_non_exhaustive()

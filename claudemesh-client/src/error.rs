@@ -65,6 +65,14 @@ pub enum ClientError {
         /// What was unexpected.
         message: String,
     },
+    /// The directory of a persistent client is in use, belongs to somebody else, or cannot be written.
+    #[error("{message}")]
+    Journal {
+        /// What is wrong, and what to do.
+        message: String,
+        /// Whether it may work later: the disk is full.
+        retryable: bool,
+    },
     /// The broker is of an older version that does not serve this.
     #[error("this broker does not serve {what} (it speaks protocol 1); ask its operator to update it")]
     Unsupported {
@@ -85,6 +93,8 @@ impl ClientError {
             Self::InvalidArgument { .. } => ErrorCode::InvalidRequest,
             Self::Unsupported { .. } => ErrorCode::UnknownType,
             Self::Crypto { .. } | Self::Protocol { .. } => ErrorCode::Internal,
+            Self::Journal { retryable: true, .. } => ErrorCode::Unavailable,
+            Self::Journal { retryable: false, .. } => ErrorCode::Conflict,
             Self::Http { status, .. } => match status {
                 None | Some(500..=599) => ErrorCode::Unavailable,
                 Some(401) => ErrorCode::Unauthorized,
@@ -112,6 +122,7 @@ impl ClientError {
         match self {
             Self::Refused(frame) => frame.retryable,
             Self::Closed => false,
+            Self::Journal { retryable, .. } => *retryable,
             other => other.code().is_retryable(),
         }
     }

@@ -3,17 +3,22 @@
 //! A message is acknowledged as `delivered` when the program takes it: a process that dies before has taken nothing away.
 //! Until then it is only on loan. When the broker's lease runs out it gives the message to whoever reads, so it must not
 //! be handed out here any more; if that is this session again, it comes again.
+//!
+//! A persistent client writes a message into its journal before the program gets it. What the program did not confirm
+//! before it was killed comes first when it is started again.
 
-use crate::Message;
+use crate::journal::{Journal, REMEMBERED};
 use crate::pending::lock;
+use crate::{ClientError, Message};
 use claudemesh_proto::model::MessageId;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// How many ids of messages that were taken are remembered to recognise repetitions.
-const REMEMBERED: usize = 8192;
+/// How often the program's next message is tried to be written down while the disk takes nothing.
+const DISK_RETRY: Duration = Duration::from_secs(1);
 
 /// What became of a message that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +31,14 @@ pub(crate) enum Offer {
     Taken,
     /// There is no room, or the client is closing; the broker delivers it again.
     Dropped,
+}
+
+/// What there is for the program.
+enum Popped {
+    Message(Box<Message>),
+    Nothing,
+    /// There is something that cannot be given now.
+    Blocked,
 }
 
 #[derive(Default)]
@@ -66,15 +79,30 @@ impl State {
 pub(crate) struct Inbox {
     state: Mutex<State>,
     capacity: usize,
+    journal: Option<Arc<Journal>>,
     ready: Notify,
 }
 
 impl Inbox {
-    pub(crate) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize, journal: Option<Arc<Journal>>) -> Self {
         Self {
             state: Mutex::default(),
             capacity: capacity.max(1),
+            journal,
             ready: Notify::new(),
+        }
+    }
+
+    /// Takes over from an earlier run: ids of messages that the program had, and those that it did not confirm, which it
+    /// gets again first.
+    pub(crate) fn restore(&self, known: impl IntoIterator<Item = MessageId>, unconfirmed: Vec<Message>) {
+        let mut state = lock(&self.state);
+        known.into_iter().for_each(|id| state.remember(id));
+        for message in unconfirmed {
+            state.remember(message.message_id.clone());
+            // They are ours, whatever becomes of the connection.
+            state.loans.insert(message.message_id.clone(), None);
+            state.queue.push_back(message);
         }
     }
 
@@ -140,22 +168,66 @@ impl Inbox {
     /// Takes the oldest message whose loan has not run out. `acknowledge` is called before anybody else can look: whoever
     /// has a message and closes the client must find its acknowledgement on the way.
     pub(crate) fn pop(&self, acknowledge: impl FnOnce(&MessageId)) -> Option<Message> {
+        match self.look(acknowledge) {
+            Popped::Message(message) => Some(*message),
+            Popped::Nothing | Popped::Blocked => None,
+        }
+    }
+
+    fn look(&self, acknowledge: impl FnOnce(&MessageId)) -> Popped {
         let mut state = lock(&self.state);
         let message = loop {
-            let message = state.queue.pop_front()?;
-            let loan = state.loans.remove(&message.message_id).flatten();
+            let Some(message) = state.queue.pop_front() else {
+                return Popped::Nothing;
+            };
+            let loan = state.loans.get(&message.message_id).copied().flatten();
             if loan.is_none_or(|until| until > Instant::now()) {
                 break message;
             }
+            state.loans.remove(&message.message_id);
         };
+        if !message.redelivered() && !self.may_take(&message) {
+            state.queue.push_front(message);
+            return Popped::Blocked;
+        }
+        state.loans.remove(&message.message_id);
         state.remember(message.message_id.clone());
-        acknowledge(&message.message_id);
+        // In a persistent client the journal does it, when the message is on disk.
+        if self.journal.is_none() {
+            acknowledge(&message.message_id);
+        }
         let more = !state.queue.is_empty();
         drop(state);
         if more {
             self.ready.notify_one();
         }
-        Some(message)
+        Popped::Message(Box::new(message))
+    }
+
+    /// Writes a message down before the program gets it. `false` if it must wait: the disk does not take it, or the program
+    /// has too many that it did not confirm.
+    fn may_take(&self, message: &Message) -> bool {
+        let Some(journal) = &self.journal else { return true };
+        if journal.unconfirmed() >= self.capacity {
+            tracing::debug!("the program has as many messages as the inbox holds and did not confirm them");
+            return false;
+        }
+        let taken = journal.taken(message.to_taken());
+        if let Err(error) = &taken {
+            tracing::warn!(%error, "a message waits until it can be written down");
+        }
+        taken.is_ok()
+    }
+
+    /// Notes a message that the program gets without the inbox. In a persistent client it is acknowledged when it is on
+    /// disk, else `acknowledge` is called.
+    pub(crate) fn take_past(&self, message: &Message, acknowledge: impl FnOnce(&MessageId)) -> Result<(), ClientError> {
+        match &self.journal {
+            Some(journal) => journal.taken(message.to_taken())?,
+            None => acknowledge(&message.message_id),
+        }
+        self.note(&message.message_id);
+        Ok(())
     }
 
     /// Waits for the oldest message; `None` when the client is closed and nothing is left.
@@ -164,14 +236,25 @@ impl Inbox {
             let ready = self.ready.notified();
             tokio::pin!(ready);
             ready.as_mut().enable();
-            if let Some(found) = self.pop(&acknowledge) {
-                return Some(found);
-            }
+            let blocked = match self.look(&acknowledge) {
+                Popped::Message(message) => return Some(*message),
+                Popped::Nothing => false,
+                Popped::Blocked => true,
+            };
             if lock(&self.state).closed {
                 return None;
             }
-            ready.await;
+            if blocked {
+                let _ = tokio::time::timeout(DISK_RETRY, ready).await;
+            } else {
+                ready.await;
+            }
         }
+    }
+
+    /// Lets whoever waits look again: the program confirmed a message.
+    pub(crate) fn wake(&self) {
+        self.ready.notify_one();
     }
 
     /// Ends waiting: no further message will come.
@@ -233,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_message_is_taken_once() {
-        let inbox = Inbox::new(2);
+        let inbox = Inbox::new(2, None);
         assert_eq!(inbox.offer(message("a"), later()), Offer::Stored);
         assert_eq!(inbox.offer(message("a"), later()), Offer::Waiting);
         assert_eq!(take(&inbox).as_deref(), Some("a"));
@@ -243,7 +326,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_left_to_the_broker() {
-        let inbox = Inbox::new(1);
+        let inbox = Inbox::new(1, None);
         assert_eq!(inbox.offer(message("a"), later()), Offer::Stored);
         assert!(inbox.is_full());
         assert_eq!(inbox.offer(message("b"), later()), Offer::Dropped);
@@ -257,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_loan_that_ran_out_is_not_handed_out_and_may_come_again() {
-        let inbox = Inbox::new(4);
+        let inbox = Inbox::new(4, None);
         inbox.offer(message("a"), over());
         inbox.offer(message("b"), later());
         assert_eq!(take(&inbox).as_deref(), Some("b"));
@@ -272,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_lost_connection_ends_every_loan() {
-        let inbox = Inbox::new(4);
+        let inbox = Inbox::new(4, None);
         inbox.offer(message("a"), later());
         inbox.offer(message("kept"), None);
         inbox.disconnected();
@@ -293,7 +376,7 @@ mod tests {
 
     #[test]
     fn a_stopped_inbox_takes_nothing_in() {
-        let inbox = Inbox::new(4);
+        let inbox = Inbox::new(4, None);
         inbox.offer(message("a"), later());
         inbox.stop();
         assert_eq!(inbox.offer(message("b"), later()), Offer::Dropped);
@@ -302,7 +385,7 @@ mod tests {
 
     #[tokio::test]
     async fn waiting_ends_when_the_client_is_closed() {
-        let inbox = Inbox::new(4);
+        let inbox = Inbox::new(4, None);
         inbox.offer(message("a"), later());
         inbox.close();
         assert!(inbox.next(|_| {}).await.is_some());

@@ -4,6 +4,7 @@ use crate::acks::AckQueue;
 use crate::builder::Options;
 use crate::inbox::Inbox;
 use crate::outbox::{ClearText, Outbox, PendingSend};
+use crate::journal::Journal;
 use crate::pending::{PendingTable, lock};
 use crate::receipts::ReceiptBook;
 use crate::resolve::Directory;
@@ -46,6 +47,10 @@ pub(crate) struct Inner {
     pub(crate) inbox: Inbox,
     pub(crate) acks: AckQueue,
     pub(crate) receipts: ReceiptBook,
+    /// Where the program asked for one.
+    pub(crate) journal: Option<Arc<Journal>>,
+    /// Messages of an earlier run that are sent again.
+    pub(crate) restored: Mutex<Vec<PendingSend>>,
     pub(crate) session: SessionMemory,
     pub(crate) stats: SessionStats,
     pub(crate) events: broadcast::Sender<ClientEvent>,
@@ -252,7 +257,8 @@ impl Inner {
         if let Some(id) = &envelope.id {
             self.receipts.track(&id.as_str().into());
         }
-        let pending = self.outbox.push(envelope, text)?;
+        let number = self.secure.number_of(&envelope);
+        let pending = self.outbox.push(envelope, number, text)?;
         self.stats.count(|stats| stats.messages_out += 1);
         Ok(pending)
     }
@@ -284,11 +290,31 @@ impl Inner {
     /// Notes how far a received message has come, to be told to the broker in the background.
     pub(crate) fn acknowledge(&self, id: &MessageId, stage: ClientStage, adapter: Option<&str>) {
         let adapter = adapter.map(|name| name.chars().take(32).collect());
-        self.acks.push(MessageAck {
+        let ack = MessageAck {
             message_id: id.clone(),
             stage,
             adapter,
-        });
+        };
+        match &self.journal {
+            Some(journal) => journal.acked(ack),
+            None => self.acks.push(ack),
+        }
+    }
+
+    /// The broker has these acknowledgements on disk.
+    pub(crate) fn settled(&self, acks: &[MessageAck]) {
+        if let Some(journal) = &self.journal {
+            journal.settled(acks);
+        }
+    }
+
+    /// The program is done with a message.
+    pub(crate) fn confirm(&self, id: &MessageId) {
+        if let Some(journal) = &self.journal
+            && journal.confirmed(id)
+        {
+            self.inbox.wake();
+        }
     }
 
     /// What this session has counted.

@@ -36,6 +36,7 @@ mod identity;
 mod inbox;
 mod inner;
 mod meshes;
+mod journal;
 mod message;
 mod operations;
 mod outbox;

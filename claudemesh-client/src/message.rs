@@ -2,6 +2,7 @@
 
 use crate::identity::key_hex;
 use crate::inner::Inner;
+use crate::journal::Taken;
 use crate::secure::OpenedPush;
 use claudemesh_crypto::PublicKey;
 use claudemesh_proto::frame::Push;
@@ -10,12 +11,14 @@ use claudemesh_proto::tools::{MessageKind, ReceivedMessage};
 use std::ops::Deref;
 use std::sync::{Arc, Weak};
 
-/// A received and opened message. Its client acknowledged it as `delivered` when it was put into the inbox; what happens
-/// after that is for the program to say with [`Message::ack_surfaced`] and [`Message::ack_read`].
+/// A received and opened message. Its client acknowledges it as `delivered` when the program takes it; what happens after
+/// that is for the program to say with [`Message::ack_surfaced`] and [`Message::ack_read`], and in a persistent client with
+/// [`Message::confirm`].
 #[derive(Clone)]
 pub struct Message {
     received: ReceivedMessage,
     sender_session: Option<KeyHex>,
+    redelivered: bool,
     client: Weak<Inner>,
 }
 
@@ -61,8 +64,40 @@ impl Message {
         Self {
             received,
             sender_session,
+            redelivered: false,
             client,
         }
+    }
+
+    /// A message that the program had before it was started again.
+    pub(crate) fn restored(taken: Taken, client: Weak<Inner>) -> Self {
+        Self {
+            redelivered: true,
+            ..Self::new(taken.received, taken.sender_session, client)
+        }
+    }
+
+    /// For the journal.
+    pub(crate) fn to_taken(&self) -> Taken {
+        Taken {
+            received: self.received.clone(),
+            sender_session: self.sender_session.clone(),
+        }
+    }
+
+    /// Says that the program is done with the message: a persistent client gives it out again after a restart until then.
+    /// Survives a kill of the process from here on. Does nothing in other clients.
+    pub fn confirm(&self) {
+        if let Some(client) = self.client.upgrade() {
+            client.confirm(&self.received.message_id);
+        }
+    }
+
+    /// Whether the program was given the message before it was started again, and did not confirm it: it may have dealt with
+    /// it.
+    #[must_use]
+    pub fn redelivered(&self) -> bool {
+        self.redelivered
     }
 
     /// Tells the sender that the message is in front of the model or person. `adapter` says how: `channel`,

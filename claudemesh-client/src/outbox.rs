@@ -2,6 +2,7 @@
 //! acknowledges or refuses them for good.
 
 use crate::ClientError;
+use crate::journal::{Journal, Queued, Text};
 use crate::pending::lock;
 use claudemesh_crypto::random_id;
 use claudemesh_proto::frame::Frame;
@@ -9,7 +10,7 @@ use claudemesh_proto::ops::{SendAck, SendEnvelope};
 use claudemesh_proto::{ErrorCode, ErrorFrame, Operation};
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
@@ -43,6 +44,8 @@ struct Entry {
     stage: Stage,
     /// Whether any connection has carried it: the broker may have it.
     ever_sent: bool,
+    /// It may be sent when so much of the journal is on disk; 0 for one that was there at the start.
+    place: u64,
     refusals: u32,
     reseals: u32,
 }
@@ -70,23 +73,31 @@ pub(crate) enum Refused {
 pub(crate) struct Outbox {
     state: Mutex<State>,
     capacity: usize,
+    journal: Option<Arc<Journal>>,
     /// Signalled when there may be something to write.
     pub(crate) ready: Notify,
     changed: Notify,
 }
 
 impl Outbox {
-    pub(crate) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize, journal: Option<Arc<Journal>>) -> Self {
         Self {
             state: Mutex::default(),
             capacity,
+            journal,
             ready: Notify::new(),
             changed: Notify::new(),
         }
     }
 
-    /// Adds a message at the end. Its id is kept, or made.
-    pub(crate) fn push(&self, mut envelope: SendEnvelope, text: Option<ClearText>) -> Result<PendingSend, ClientError> {
+    /// Adds a message at the end. Its id is kept, or made. `number` is its sequence number. In a persistent client it is in
+    /// the journal when this returns.
+    pub(crate) fn push(
+        &self,
+        mut envelope: SendEnvelope,
+        number: u64,
+        text: Option<ClearText>,
+    ) -> Result<PendingSend, ClientError> {
         let id = envelope.id.get_or_insert_with(random_id).clone();
         let (reply, receiver) = oneshot::channel();
         let mut state = lock(&self.state);
@@ -104,19 +115,34 @@ impl Outbox {
                 "a message with this id is on its way; use a new id for new content",
             ));
         }
-        state.entries.push_back(Entry {
-            id: id.clone(),
-            envelope,
-            text,
-            reply,
-            stage: Stage::Unsent,
-            ever_sent: false,
-            refusals: 0,
-            reseals: 0,
-        });
+        let place = self.record(&envelope, number, text.as_ref())?;
+        state
+            .entries
+            .push_back(Entry::new(id.clone(), envelope, text, reply, place));
         drop(state);
         self.ready.notify_one();
         Ok(PendingSend { id, receiver })
+    }
+
+    /// Puts a message of an earlier run back, at the end. The broker may have it.
+    pub(crate) fn restore(&self, queued: Queued) -> PendingSend {
+        let id = queued.envelope.id.clone().unwrap_or_default();
+        let (reply, receiver) = oneshot::channel();
+        let text = queued.text.map(|text| text.0);
+        let mut entry = Entry::new(id.clone(), queued.envelope, text, reply, 0);
+        entry.ever_sent = true;
+        lock(&self.state).entries.push_back(entry);
+        PendingSend { id, receiver }
+    }
+
+    /// Writes a message down. Gives when it may be sent.
+    fn record(&self, envelope: &SendEnvelope, number: u64, text: Option<&ClearText>) -> Result<u64, ClientError> {
+        let Some(journal) = &self.journal else { return Ok(0) };
+        journal.queued(Queued {
+            envelope: envelope.clone(),
+            number,
+            text: text.cloned().map(Text),
+        })
     }
 
     /// A new connection: everything is to be written again, in order.
@@ -139,13 +165,14 @@ impl Outbox {
             return Vec::new();
         }
         state.paused_until = None;
+        let durable = self.journal.as_ref().map_or(u64::MAX, |journal| journal.durable());
         let mut frames = Vec::new();
         for entry in &mut state.entries {
             match entry.stage {
                 Stage::Sent => continue,
                 // Later messages wait, so that they are not read before this one.
                 Stage::Resealing => break,
-                Stage::Unsent if frames.len() == max => break,
+                Stage::Unsent if frames.len() == max || entry.place > durable => break,
                 Stage::Unsent => {}
             }
             let frame = Frame {
@@ -206,6 +233,12 @@ impl Outbox {
         envelope.id = Some(id.to_owned());
         let mut state = lock(&self.state);
         if let Some(entry) = state.entries.iter_mut().find(|entry| entry.id == id) {
+            let number = envelope.sealed.as_ref().map_or(0, |seal| seal.seq);
+            match self.record(&envelope, number, entry.text.as_ref()) {
+                Ok(place) => entry.place = place,
+                // The old form is there: after a restart it is refused and sealed again.
+                Err(error) => tracing::warn!(%error, "a message that was sealed again is not in the journal"),
+            }
             entry.envelope = envelope;
             entry.stage = Stage::Unsent;
         }
@@ -216,6 +249,9 @@ impl Outbox {
     /// Gives up one message.
     pub(crate) fn fail(&self, id: &str, error: ClientError) {
         if let Some(entry) = self.remove(id) {
+            if self.journal.is_some() && entry.place == 0 {
+                tracing::warn!(%error, id, "a message of before the restart was not accepted");
+            }
             let _ = entry.reply.send(Err(error));
         }
         // Messages behind one that was being sealed again may go now.
@@ -229,7 +265,11 @@ impl Outbox {
             .entries
             .iter()
             .position(|entry| entry.id == id && !entry.ever_sent);
-        unsent.is_some_and(|index| state.entries.remove(index).is_some())
+        let withdrawn = unsent.is_some_and(|index| state.entries.remove(index).is_some());
+        if let (true, Some(journal)) = (withdrawn, &self.journal) {
+            journal.sent(id);
+        }
+        withdrawn
     }
 
     /// Whether the message is on its way.
@@ -237,7 +277,8 @@ impl Outbox {
         lock(&self.state).entries.iter().any(|entry| entry.id == id)
     }
 
-    /// Ends the outbox: what is in it and what comes later fails with `error`.
+    /// Ends the outbox: what is in it and what comes later fails with `error`. A persistent client sends what is in it when
+    /// it is started again.
     pub(crate) fn close(&self, error: ClientError) {
         let mut state = lock(&self.state);
         let entries = std::mem::take(&mut state.entries);
@@ -266,9 +307,34 @@ impl Outbox {
         let mut state = lock(&self.state);
         let index = state.entries.iter().position(|entry| entry.id == id)?;
         let entry = state.entries.remove(index);
+        if let Some(journal) = &self.journal {
+            journal.sent(id);
+        }
         drop(state);
         self.changed.notify_waiters();
         entry
+    }
+}
+
+impl Entry {
+    fn new(
+        id: String,
+        envelope: SendEnvelope,
+        text: Option<ClearText>,
+        reply: oneshot::Sender<Result<SendAck, ClientError>>,
+        place: u64,
+    ) -> Self {
+        Self {
+            id,
+            envelope,
+            text,
+            reply,
+            stage: Stage::Unsent,
+            ever_sent: false,
+            place,
+            refusals: 0,
+            reseals: 0,
+        }
     }
 }
 
@@ -340,10 +406,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_acknowledged_is_sent_again_in_order() {
-        let outbox = Outbox::new(8);
-        let first = outbox.push(envelope("a"), None).unwrap();
-        let second = outbox.push(envelope("b"), None).unwrap();
-        let third = outbox.push(envelope("c"), None).unwrap();
+        let outbox = Outbox::new(8, None);
+        let first = outbox.push(envelope("a"), 1, None).unwrap();
+        let second = outbox.push(envelope("b"), 1, None).unwrap();
+        let third = outbox.push(envelope("c"), 1, None).unwrap();
         assert_eq!(ids(&outbox.take_frames(2)), ["a", "b"]);
         assert!(outbox.acknowledge(ack("a")));
         outbox.rewind();
@@ -359,15 +425,15 @@ mod tests {
 
     #[tokio::test]
     async fn defect_110_it_is_bounded_and_ids_are_unique() {
-        let outbox = Outbox::new(2);
-        let _first = outbox.push(envelope("a"), None).unwrap();
+        let outbox = Outbox::new(2, None);
+        let _first = outbox.push(envelope("a"), 1, None).unwrap();
         assert!(matches!(
-            outbox.push(envelope("a"), None),
+            outbox.push(envelope("a"), 1, None),
             Err(ClientError::InvalidArgument { .. })
         ));
-        let _second = outbox.push(envelope("b"), None).unwrap();
+        let _second = outbox.push(envelope("b"), 1, None).unwrap();
         assert_eq!(
-            outbox.push(envelope("c"), None).unwrap_err(),
+            outbox.push(envelope("c"), 1, None).unwrap_err(),
             ClientError::QueueFull { capacity: 2 }
         );
         assert!(outbox.withdraw("b"));
@@ -377,10 +443,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_rate_limit_pauses_the_outbox_and_keeps_the_order() {
-        let outbox = Outbox::new(8);
+        let outbox = Outbox::new(8, None);
         let _sent = (
-            outbox.push(envelope("a"), None).unwrap(),
-            outbox.push(envelope("b"), None).unwrap(),
+            outbox.push(envelope("a"), 1, None).unwrap(),
+            outbox.push(envelope("b"), 1, None).unwrap(),
         );
         assert_eq!(outbox.take_frames(8).len(), 2);
         let limited = ErrorFrame::new(ErrorCode::RateLimited, "slow down").retry_after(1_000);
@@ -393,15 +459,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_stale_message_is_sealed_again_in_its_place() {
-        let outbox = Outbox::new(8);
+        let outbox = Outbox::new(8, None);
         let text = Zeroizing::new(b"hi".to_vec());
-        let first = outbox.push(envelope("a"), Some(text)).unwrap();
+        let first = outbox.push(envelope("a"), 1, Some(text)).unwrap();
         assert_eq!(outbox.take_frames(8).len(), 1);
         let stale = ErrorFrame::new(ErrorCode::StaleEpoch, "old keys");
         let Refused::Reseal(old, text) = outbox.refuse("a", &stale) else {
             panic!("expected a new seal")
         };
-        let _second = outbox.push(envelope("b"), None).unwrap();
+        let _second = outbox.push(envelope("b"), 1, None).unwrap();
         assert!(outbox.take_frames(8).is_empty(), "b waits for a");
         assert_eq!(text.as_slice(), b"hi");
         outbox.replace("a", *old);
@@ -413,10 +479,10 @@ mod tests {
 
     #[tokio::test]
     async fn closing_tells_everybody() {
-        let outbox = Outbox::new(8);
-        let sent = outbox.push(envelope("a"), None).unwrap();
+        let outbox = Outbox::new(8, None);
+        let sent = outbox.push(envelope("a"), 1, None).unwrap();
         outbox.close(ClientError::Closed);
         assert_eq!(sent.await.unwrap_err(), ClientError::Closed);
-        assert_eq!(outbox.push(envelope("b"), None).unwrap_err(), ClientError::Closed);
+        assert_eq!(outbox.push(envelope("b"), 1, None).unwrap_err(), ClientError::Closed);
     }
 }

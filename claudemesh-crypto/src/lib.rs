@@ -4,6 +4,7 @@
 //! files, no clock. Times are parameters, in milliseconds since the Unix epoch unless a name ends in `_secs`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod at_rest;
 mod audit;
 mod backup;
 mod direct;
@@ -17,6 +18,7 @@ mod request;
 mod safety;
 mod sealed_box;
 
+pub use at_rest::{AT_REST_OVERHEAD, AtRestKey};
 pub use audit::{AUDIT_GENESIS, audit_hash, canonical_json};
 #[doc(hidden)]
 pub use backup::seal_backup_with;

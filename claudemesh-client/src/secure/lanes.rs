@@ -50,6 +50,11 @@ impl Lanes {
 
     /// Judges a message whose number is authenticated.
     pub(super) fn arrived(
+    /// Goes on after this number.
+    pub(super) fn resume(&mut self, lane: String, priority: &'static str, number: u64) {
+        self.sent.insert((lane, priority), number);
+    }
+
         &mut self,
         session: &PublicKey,
         label: &Label,

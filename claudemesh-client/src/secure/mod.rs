@@ -32,6 +32,7 @@ mod open;
 mod open_direct;
 mod open_group;
 mod opened;
+mod resume;
 mod ring;
 mod rotation;
 mod seal_direct;

@@ -4,7 +4,7 @@ use crate::connection::take_ping;
 use crate::inbox::Offer;
 use crate::{ClientError, MeshClient, Message};
 use claudemesh_proto::limits::MAX_BATCH;
-use claudemesh_proto::model::{ClientStage, Priority};
+use claudemesh_proto::model::{ClientStage, MessageId, Priority};
 use claudemesh_proto::ops::{PullMessages, Waiting};
 use claudemesh_proto::tools::ReceivedMessages;
 use std::collections::HashSet;
@@ -25,7 +25,8 @@ pub struct Pulled {
 
 impl MeshClient {
     /// Fetches up to 256 messages of these delivery classes (all if empty) that wait at the broker, whatever this
-    /// session's status. They are acknowledged as delivered and given to nobody else, not to [`MeshClient::recv`] either.
+    /// session's status. They are acknowledged as delivered and given to nobody else, not to [`MeshClient::recv`] either. In a
+    /// persistent client they are to be confirmed like others.
     /// With `peek` they are only looked at and stay where they are.
     ///
     /// # Errors
@@ -57,10 +58,19 @@ impl MeshClient {
             if take_ping(inner, &push, &opened) {
                 continue;
             }
-            inner.inbox.note(&push.message_id);
-            self.acknowledge(&push.message_id, ClientStage::Delivered, None);
+            let message = Message::of_push(inner, &push, opened);
+            let acknowledge = |id: &MessageId| self.acknowledge(id, ClientStage::Delivered, None);
+            match inner.inbox.take_past(&message, acknowledge) {
+                Ok(()) => {}
+                Err(error) if messages.is_empty() => return Err(error),
+                // The broker has the rest.
+                Err(error) => {
+                    inner.warn(error.to_string());
+                    break;
+                }
+            }
             inner.stats.count(|stats| stats.messages_in += 1);
-            messages.push(Message::of_push(inner, &push, opened));
+            messages.push(message);
         }
         Ok(Pulled {
             messages,
@@ -69,7 +79,8 @@ impl MeshClient {
     }
 
     /// The tool `check_messages`: everything that waits for this session, here and at the broker, priority `low` included.
-    /// The messages are acknowledged as read.
+    /// The messages are acknowledged as read. In a persistent client they are to be confirmed like others: see
+    /// [`MeshClient::confirm`].
     ///
     /// # Errors
     /// Those of [`MeshClient::request`] when nothing was here; otherwise what was here is returned.

@@ -187,9 +187,10 @@ pub(crate) fn error_text(error: &ClientError) -> String {
     let code = error.code();
     match error {
         // The message says it.
-        ClientError::InvalidArgument { .. } | ClientError::Unsupported { .. } | ClientError::Crypto { .. } => {
-            error.to_string()
-        }
+        ClientError::InvalidArgument { .. }
+        | ClientError::Unsupported { .. }
+        | ClientError::Crypto { .. }
+        | ClientError::Journal { .. } => error.to_string(),
         _ => format!("{code}: {} {}", error.message(), code.next_step()),
     }
 }

@@ -62,7 +62,7 @@ fn join_with_the_link_secret_while_nobody_is_online() {
             .propose_invite(&invite, &invite_terms(2), &Signer::new(&me), NOW)
             .expect("invite");
         world.commit(0, made);
-        // Epochs go on; the invite gets each key.
+        // Epochs go on; the invite gets each key where joiners may read the past.
         let rotated = world.members[1].propose_rotate(NOW).expect("rotate");
         world.commit(1, rotated);
         let before = say(&world.members[0], "before");
@@ -71,13 +71,14 @@ fn join_with_the_link_secret_while_nobody_is_online() {
         let mut keys = world.follow(&joiner);
         assert!(!keys.is_member());
         let newest = keys.epoch_id();
-        let seal = world
-            .broker
-            .seals
-            .iter()
-            .find(|s| s.to == invite.invite_key() && s.id() == newest)
-            .expect("seal");
-        keys.open_with_invite(&invite, seal).expect("opened");
+        let mut seals = world.broker.seals.iter().filter(|seal| seal.to == invite.invite_key());
+        match history {
+            HistoryPolicy::All => {
+                let seal = seals.find(|seal| seal.id() == newest).expect("seal");
+                keys.open_with_invite(&invite, seal).expect("opened");
+            }
+            HistoryPolicy::SinceJoin => assert!(seals.next().is_none(), "a link opens nothing before it is used"),
+        }
         let join = keys
             .propose_admit_by_invite(&invite, &joiner, NOW + 1000)
             .expect("join");
@@ -94,7 +95,9 @@ fn join_with_the_link_secret_while_nobody_is_online() {
         world.assert_agreement();
         let text = say(&world.members[2], "I am here");
         assert_eq!(hear(&world.members[1], &text).expect("opened"), "I am here");
-        if history == HistoryPolicy::All {
+        if history == HistoryPolicy::SinceJoin {
+            assert!(!world.members[2].has_key(newest), "nothing from before");
+        } else {
             assert_eq!(hear(&world.members[2], &before).expect("history"), "before");
             assert!(world.members[2].missing_epochs().is_empty(), "all epochs unwrap");
         }

@@ -216,6 +216,12 @@ impl EpochKeys {
         self.keys.contains_key(&id)
     }
 
+    /// Whether the key of this epoch was deleted for good.
+    #[must_use]
+    pub fn is_forgotten(&self, id: EpochId) -> bool {
+        id < self.forgotten_before
+    }
+
     /// Deletes the keys of epochs before this one, for good: they are not asked for or unwrapped again.
     pub fn forget_before(&mut self, id: EpochId) {
         self.forgotten_before = self.forgotten_before.max(id);

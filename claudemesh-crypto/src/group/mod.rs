@@ -8,6 +8,7 @@
 //! * **Messages** ([`GroupEnvelope`]) carry the sender's signature inside. [`SequenceTracker`] notices what is lost or
 //!   repeated.
 //! * Outstanding **invites** receive the key of each epoch: whoever has the secret of the link joins with nobody online.
+//!   Not under [`HistoryPolicy::SinceJoin`]: there each admission makes a key of its own, and a link opens nothing.
 //!
 //! # What a hostile broker can still do
 //!
@@ -15,7 +16,7 @@
 //!   [`LogState::compare`], and warn when [`LogState::checkpoint_ms`] grows old.
 //! * Show different logs to different members, until two of them compare heads.
 //! * Together with the holder of a link secret: read, while the invite is outstanding, what is said under the keys sealed to
-//!   it, without ever joining; and, after the invite's end, admit that holder with a backdated time that is at most
+//!   it, without ever joining (not under [`HistoryPolicy::SinceJoin`]); and, after the invite's end, admit that holder with a backdated time that is at most
 //!   [`MAX_SKEW_MS`] before the newest checkpoint or admission. So: few uses, short validity, a checkpoint a day, and
 //!   revoke what is not needed. A revocation starts an epoch. Removing a member withdraws the invites that the member made
 //!   or came in with; links that others have passed on are up to whoever removes.

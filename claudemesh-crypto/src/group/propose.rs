@@ -95,7 +95,7 @@ impl Draft {
         Ok(())
     }
 
-    /// A fresh key, sealed to every device and every invite that is still valid.
+    /// A fresh key, sealed to every device, and to every invite that is still valid where joiners may read the past.
     fn epoch(
         &mut self,
         author: &SecretKey,
@@ -123,18 +123,15 @@ impl Draft {
         for row in self.state.roster().devices() {
             seals.push(target.seal(&key, row.entry.device, row.entry.seal_key, author, rng)?);
         }
-        for row in self
-            .state
-            .roster()
-            .invites()
-            .iter()
-            .filter(|row| row.invite.expires_at_ms > now_ms)
-        {
+        // A link must not open what is said before it is used, unless its user may read that anyway.
+        let history = self.state.roster().history();
+        let invites = self.state.roster().invites().iter();
+        for row in invites.filter(|row| history == HistoryPolicy::All && row.invite.expires_at_ms > now_ms) {
             seals.push(target.seal(&key, row.invite.invite_key, row.invite.seal_key, author, rng)?);
         }
         let newest = self.state.epochs().back().map(|record| record.id);
         let wrapped_prev = match previous {
-            Some((old, old_key)) if self.state.roster().history() == HistoryPolicy::All && newest == Some(old) => {
+            Some((old, old_key)) if history == HistoryPolicy::All && newest == Some(old) => {
                 Some(wrap(self.state.mesh_id(), (id, &key), (old, old_key), rng)?)
             }
             _ => None,
@@ -298,7 +295,9 @@ impl EpochKeys {
             }
             Change::Invite(invite) => {
                 draft.push(EntryBody::Invite { invite: invite.clone() }, author, now_ms)?;
-                self.seal_current(&mut draft, invite.invite_key, invite.seal_key, rng)?;
+                if self.state.roster().history() == HistoryPolicy::All {
+                    self.seal_current(&mut draft, invite.invite_key, invite.seal_key, rng)?;
+                }
             }
             Change::RevokeInvite(invite_key) => {
                 draft.push(

@@ -144,6 +144,12 @@ impl MeshClient {
         }
     }
 
+    /// Waits until the group keys were brought up to date on some connection, at most `limit`. What was wrong with them is among
+    /// the events by then: a program that ends sooner may miss it.
+    pub async fn wait_keys_checked(&self, limit: Duration) {
+        self.inner().wait_keyed(limit).await;
+    }
+
     /// Sends any request and waits for its reply, up to the request timeout. Without a connection it waits for one. Reads
     /// are repeated when the connection is lost in between. Dropping the future forgets the request.
     ///

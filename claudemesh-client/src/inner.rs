@@ -17,7 +17,7 @@ use claudemesh_proto::frame::{Frame, Push};
 use claudemesh_proto::hello::HelloAck;
 use claudemesh_proto::limits::{MAX_FRAME_BYTES, MAX_V1_FRAME_BYTES};
 use claudemesh_proto::model::{ClientStage, MessageId, Stats};
-use claudemesh_proto::ops::{MessageAck, SendAck, SendEnvelope};
+use claudemesh_proto::ops::{MessageAck, MessageStatusResult, SendAck, SendEnvelope};
 use claudemesh_proto::{Operation, OperationMeta, RateClass, ReplyWhen, operation_by_type};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -178,8 +178,13 @@ impl Inner {
         } else {
             self.call(meta, request, limit, deadline).await?
         };
-        let response = serde_json::from_value(reply).map_err(|error| ClientError::bad_reply(meta, &error))?;
+        let response: O::Response =
+            serde_json::from_value(reply).map_err(|error| ClientError::bad_reply(meta, &error))?;
         self.session.remember(request);
+        let answer: &dyn Any = &response;
+        if let Some(status) = answer.downcast_ref::<MessageStatusResult>() {
+            self.receipts.look_into(status);
+        }
         Ok(response)
     }
 
@@ -255,7 +260,7 @@ impl Inner {
     /// `text` is what it holds, to seal it again when its keys turn out to be old.
     pub(crate) fn enqueue(&self, envelope: SendEnvelope, text: Option<ClearText>) -> Result<PendingSend, ClientError> {
         if let Some(id) = &envelope.id {
-            self.receipts.track(&id.as_str().into());
+            self.receipts.track(&id.as_str().into(), Some(&envelope.target_spec));
         }
         let number = self.secure.number_of(&envelope);
         let pending = self.outbox.push(envelope, number, text)?;

@@ -25,6 +25,7 @@
 
 mod acks;
 mod builder;
+mod claims;
 mod client;
 mod clock;
 mod connection;

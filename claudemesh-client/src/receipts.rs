@@ -1,6 +1,7 @@
 //! Receipts of sent messages.
 
 use crate::ClientError;
+use crate::claims::{self, Doubt, Doubts};
 use crate::inner::Inner;
 use crate::pending::lock;
 use claudemesh_proto::ErrorCode;
@@ -21,9 +22,11 @@ const ASK_AGAIN: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
 struct Track {
+    /// Where the message went: a key, `@group`, `@all` or `*`; empty if this client does not know.
+    target_spec: String,
     receipts: Vec<Receipt>,
     /// How far each recipient is in `receipts`.
-    known: HashMap<KeyHex, u8>,
+    known: HashMap<KeyHex, DeliveryStage>,
     /// Keys of all recipients, once `message_status` has named them.
     recipients: Option<HashSet<KeyHex>>,
     /// Receipts from before that: what `message_status` tells comes first, so that nobody's story lacks its beginning.
@@ -32,10 +35,17 @@ struct Track {
 
 impl Track {
     /// Stages only advance: one that is behind what was told already is no news.
-    fn add(&mut self, receipt: Receipt) {
-        let rank = rank(receipt.stage);
-        if self.known.get(&receipt.recipient).is_none_or(|known| *known < rank) {
-            self.known.insert(receipt.recipient.clone(), rank);
+    fn add(&mut self, receipt: Receipt, doubts: &Doubts) {
+        let known = self.known.get(&receipt.recipient).copied();
+        if let Some(first) = known.filter(|known| known.is_final() && receipt.stage.is_final()) {
+            if first != receipt.stage {
+                let (name, then) = (receipt.name, receipt.stage);
+                doubts.push(Doubt::TakenBack { name, first, then });
+            }
+            return;
+        }
+        if known.is_none_or(|known| rank(known) < rank(receipt.stage)) {
+            self.known.insert(receipt.recipient.clone(), receipt.stage);
             self.receipts.push(receipt);
         }
     }
@@ -73,16 +83,22 @@ struct State {
 pub(crate) struct ReceiptBook {
     state: Mutex<State>,
     changed: watch::Sender<()>,
+    /// Receipts that may be false.
+    pub(crate) doubts: Doubts,
 }
 
 impl ReceiptBook {
-    /// Keeps receipts of this message from now on.
-    pub(crate) fn track(&self, id: &MessageId) {
+    /// Keeps receipts of this message from now on. `target_spec` is where it goes, if that is known here.
+    pub(crate) fn track(&self, id: &MessageId, target_spec: Option<&str>) {
         let mut state = lock(&self.state);
         if state.tracks.contains_key(id) {
             return;
         }
-        state.tracks.insert(id.clone(), Track::default());
+        let track = Track {
+            target_spec: target_spec.unwrap_or_default().to_owned(),
+            ..Track::default()
+        };
+        state.tracks.insert(id.clone(), track);
         state.order.push_back(id.clone());
         if state.order.len() > REMEMBERED
             && let Some(oldest) = state.order.pop_front()
@@ -95,8 +111,12 @@ impl ReceiptBook {
     pub(crate) fn add(&self, receipt: &Receipt) {
         let mut state = lock(&self.state);
         if let Some(track) = state.tracks.get_mut(&receipt.message_id) {
+            if !track.target_spec.is_empty() {
+                let doubt = claims::doubt(&track.target_spec, &receipt.recipient, &receipt.name, receipt.stage);
+                doubt.into_iter().for_each(|doubt| self.doubts.push(doubt));
+            }
             match track.recipients {
-                Some(_) => track.add(receipt.clone()),
+                Some(_) => track.add(receipt.clone(), &self.doubts),
                 None => track.early.push(receipt.clone()),
             }
         }
@@ -117,15 +137,32 @@ impl ReceiptBook {
             );
             for recipient in &status.recipients {
                 for receipt in receipts_of(status, recipient) {
-                    track.add(receipt);
+                    track.add(receipt, &self.doubts);
                 }
             }
             for receipt in std::mem::take(&mut track.early) {
-                track.add(receipt);
+                track.add(receipt, &self.doubts);
             }
         }
         drop(state);
         self.changed.send_replace(());
+    }
+
+    /// Looks for what cannot be true in an answer of `message_status`, also for messages of other sessions: where those went
+    /// is the broker's word, too, but it has to agree with itself.
+    pub(crate) fn look_into(&self, status: &MessageStatusResult) {
+        let known = lock(&self.state)
+            .tracks
+            .get(&status.message_id)
+            .map(|track| track.target_spec.clone());
+        let target_spec = known
+            .filter(|spec| !spec.is_empty())
+            .unwrap_or(status.target_spec.clone());
+        for line in &status.recipients {
+            let stage = line.stage.unwrap_or(DeliveryStage::Accepted);
+            let doubt = claims::doubt(&target_spec, &line.pubkey, &line.name, stage);
+            doubt.into_iter().for_each(|doubt| self.doubts.push(doubt));
+        }
     }
 
     /// The receipt at `index`, and whether no further one will come.
@@ -182,7 +219,7 @@ pub struct ReceiptStream(BoxStream<'static, Receipt>);
 
 impl ReceiptStream {
     pub(crate) fn new(inner: Arc<Inner>, id: MessageId) -> Self {
-        inner.receipts.track(&id);
+        inner.receipts.track(&id, None);
         let receipts = stream::unfold((inner, id, 0), |(inner, id, index)| async move {
             let receipt = next(&inner, &id, index).await?;
             Some((receipt, (inner, id, index + 1)))
@@ -265,7 +302,7 @@ mod tests {
     fn a_message_is_final_when_every_recipient_is() {
         let book = ReceiptBook::default();
         let id = MessageId::from("m");
-        book.track(&id);
+        book.track(&id, None);
         book.add(&receipt("a", DeliveryStage::Delivered));
         book.add(&receipt("a", DeliveryStage::Delivered));
         let line = |key: &str, read_at| RecipientStatus {

@@ -135,7 +135,12 @@ pub(crate) async fn resolve(inner: &Inner, target: &str) -> Result<Resolved, Cli
     }
     let candidates = candidates(inner).await?;
     inner.directory.learn(&candidates);
-    choose(target, &candidates)
+    let found = choose(target, &candidates)?;
+    // Who gives a whole key knows whom they mean; which key a name has is the broker's word.
+    if let (Resolved::Direct { key, name, .. }, None) = (&found, whole_key(target)) {
+        inner.secure.check_recipient(key, name, inner).await;
+    }
+    Ok(found)
 }
 
 /// Whether all live sessions of this member are original clients; there is at least one.

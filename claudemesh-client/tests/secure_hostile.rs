@@ -4,11 +4,14 @@
 mod secure_support;
 
 use claudemesh_client::ClientError;
+use claudemesh_client::secure::{MemoryKeyStore, SecureOptions};
 use claudemesh_crypto::group::{Change, EpochKeys, GroupKeys as _, HistoryPolicy, Signer};
 use claudemesh_crypto::{PublicKey, SecretKey};
 use claudemesh_proto::frame::{GroupEpoch, KeyGrantForward};
 use claudemesh_proto::model::KeyHex;
 use secure_support::*;
+use std::sync::Arc;
+use std::time::Duration;
 
 #[tokio::test]
 async fn another_owner_is_a_hard_error() {
@@ -228,4 +231,74 @@ async fn a_ghost_gets_nothing() {
     assert!(!granted);
     let sealed = ana.seal("@all", "x", "m1").await.unwrap();
     assert_eq!(ghost.open(&ana.push(&sealed)).await.text, None);
+}
+
+#[tokio::test]
+async fn an_admin_signs_the_log_daily() {
+    let (broker, owner) = mesh().await;
+    let ana = joined("ana", &broker, &owner).await;
+    let signed = || broker.state().state.as_ref().unwrap().checkpoint_ms();
+    // Ordinary members sign nothing.
+    ana.channel.maintain(ana.transport()).await.unwrap();
+    assert_eq!(signed(), 0);
+    owner.channel.maintain(owner.transport()).await.unwrap();
+    let first = signed();
+    assert!(first > 0);
+    let entries = broker.state().log.len();
+    owner.channel.maintain(owner.transport()).await.unwrap();
+    assert_eq!(
+        (signed(), broker.state().log.len()),
+        (first, entries),
+        "not before a day has passed"
+    );
+    pump(&[&owner, &ana]).await;
+    ana.channel.maintain(ana.transport()).await.unwrap();
+    assert!(ana.warnings().is_empty() && owner.warnings().is_empty());
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_signs_is_told_once_a_day() {
+    let (broker, owner) = mesh().await;
+    let eager = SecureOptions {
+        stale_after: Duration::ZERO,
+        ..options()
+    };
+    let identity = identity(SecretKey::generate(), Some(broker.owner), None);
+    let ana = Peer::with_options("ana", &broker, identity, Arc::new(MemoryKeyStore::new()), eager);
+    ana.connect().await.unwrap();
+    pump(&[&owner, &ana]).await;
+    ana.warnings();
+    for _ in 0..3 {
+        ana.channel.maintain(ana.transport()).await.unwrap();
+    }
+    let told = ana.warnings();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(has(&told, "no owner or admin has confirmed who is in this mesh"));
+}
+
+#[tokio::test]
+async fn keys_of_the_past_are_forgotten_where_nobody_may_read_it() {
+    for (history, forgotten) in [(HistoryPolicy::SinceJoin, true), (HistoryPolicy::All, false)] {
+        let options = SecureOptions {
+            history,
+            forget_after: Duration::ZERO,
+            ..options()
+        };
+        let (_broker, owner) = mesh_in(Arc::new(MemoryKeyStore::new()), options).await;
+        let old = owner.push(&owner.seal("@all", "old", "m1").await.unwrap());
+        owner.channel.maintain(owner.transport()).await.unwrap();
+        assert!(owner.open(&old).await.text.is_some(), "the newest key stays");
+        owner.channel.rotate(owner.transport()).await.unwrap();
+        assert!(
+            owner.open(&old).await.text.is_some(),
+            "until somebody looks after the keys"
+        );
+        owner.channel.maintain(owner.transport()).await.unwrap();
+        let new = owner.push(&owner.seal("@all", "new", "m2").await.unwrap());
+        assert!(owner.open(&new).await.text.is_some());
+        assert_eq!(owner.open(&old).await.text.is_none(), forgotten, "{history:?}");
+        // Gone from the stored keyring too, and the log does not bring it back.
+        owner.connect().await.unwrap();
+        assert_eq!(owner.open(&old).await.text.is_none(), forgotten, "{history:?}");
+    }
 }

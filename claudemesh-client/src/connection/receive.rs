@@ -1,5 +1,6 @@
 //! Opening what the broker pushed, one after the other, in a task of its own: opening may need further requests.
 
+use crate::claims;
 use crate::inbox::Offer;
 use crate::inner::Inner;
 use crate::message::Message;
@@ -17,6 +18,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 /// How often keys are looked after: rotation, renewal.
 const MAINTENANCE: Duration = Duration::from_secs(60 * 60);
+/// When they are looked after first, and the random time that comes on top: sessions that start together must not write to
+/// the group log together.
+const FIRST_MAINTENANCE: Duration = Duration::from_secs(2 * 60);
+const FIRST_SPREAD: Duration = Duration::from_secs(10 * 60);
 /// How often messages without a key are looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// How long a group message waits for its key before it is shown as unreadable.
@@ -45,8 +50,8 @@ pub(super) async fn run(inner: Arc<Inner>, mut jobs: mpsc::Receiver<Job>) {
         inner: inner.clone(),
         held: VecDeque::new(),
     };
-    let mut maintenance = ticks(MAINTENANCE);
-    let mut looking = ticks(LOOK_AGAIN);
+    let mut maintenance = ticks(first_maintenance(), MAINTENANCE);
+    let mut looking = ticks(LOOK_AGAIN, LOOK_AGAIN);
     loop {
         tokio::select! {
             job = jobs.recv() => match job {
@@ -58,6 +63,7 @@ pub(super) async fn run(inner: Arc<Inner>, mut jobs: mpsc::Receiver<Job>) {
                 None => return,
             },
             event = inner.secure.next_event() => receiver.secure_event(event).await,
+            doubt = inner.receipts.doubts.next() => claims::judge(&inner, doubt).await,
             _ = looking.tick() => receiver.open_held().await,
             _ = maintenance.tick(), if inner.is_open() && inner.protocol() >= 2 => {
                 if let Err(error) = inner.secure.maintain(inner.as_ref()).await {
@@ -68,8 +74,13 @@ pub(super) async fn run(inner: Arc<Inner>, mut jobs: mpsc::Receiver<Job>) {
     }
 }
 
-fn ticks(period: Duration) -> tokio::time::Interval {
-    let mut ticks = interval_at(Instant::now() + period, period);
+fn first_maintenance() -> Duration {
+    let [byte] = claudemesh_crypto::random_bytes::<1>();
+    FIRST_MAINTENANCE + FIRST_SPREAD * u32::from(byte) / 256
+}
+
+fn ticks(first: Duration, period: Duration) -> tokio::time::Interval {
+    let mut ticks = interval_at(Instant::now() + first, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
 }
@@ -96,6 +107,7 @@ impl Receiver {
                 let done = inner.secure.on_group_epoch(&epoch, inner.as_ref()).await;
                 self.report("new group keys could not be taken", done);
                 inner.emit(ClientEvent::GroupEpoch(Arc::new(*epoch)));
+                self.open_held().await;
             }
             // The answer waits a little on purpose, so that not every device answers; messages must not wait for that.
             Job::KeyRequest(request) => {

@@ -10,6 +10,7 @@ use crate::{ClientError, Identity};
 use claudemesh_crypto::group::{EpochId, EpochKeys, GroupKeys as _, Head, HistoryPolicy, Signer};
 use claudemesh_crypto::{PublicKey, SecretKey};
 use claudemesh_proto::model::EpochHead;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -45,6 +46,13 @@ pub struct SecureOptions {
     pub rotate_messages: u64,
     /// Age at which this device's own seal key is replaced.
     pub reseal_after: Duration,
+    /// Age of the newest checkpoint at which an admin's device signs another one.
+    pub checkpoint_after: Duration,
+    /// Age of the newest checkpoint from which on people are told that the broker may be keeping them in the past.
+    pub stale_after: Duration,
+    /// How long the key of an epoch is kept after the next one, where those who join later may not read the past. More than
+    /// the longest time that a message waits for its recipient.
+    pub forget_after: Duration,
 }
 
 impl Default for SecureOptions {
@@ -59,6 +67,9 @@ impl Default for SecureOptions {
             rotate_after: Duration::from_secs(DAY),
             rotate_messages: 10_000,
             reseal_after: Duration::from_secs(7 * DAY),
+            checkpoint_after: Duration::from_secs(DAY),
+            stale_after: Duration::from_secs(3 * DAY),
+            forget_after: Duration::from_secs(31 * DAY),
         }
     }
 }
@@ -72,6 +83,12 @@ pub(super) struct Cache {
     /// Messages seen under this epoch in this process.
     pub(super) counted: Option<(EpochId, u64)>,
     pub(super) last_request_ms: Option<i64>,
+    /// The newest epoch that a message named and the log did not.
+    pub(super) withheld: Option<EpochId>,
+    /// When it was last told that the log is old.
+    pub(super) told_old_ms: Option<i64>,
+    /// Member keys of which it was told that the log does not name them.
+    pub(super) told_unlisted: HashSet<PublicKey>,
 }
 
 /// Seals, opens and keeps the group keys for one session of one member in one mesh.

@@ -2,6 +2,7 @@
 
 use super::channel::SecureChannel;
 use super::group_error::{group_error, keys_missing};
+use super::warning;
 use crate::clock::now_ms;
 use crate::identity::key_hex;
 use crate::{ClientError, Transport};
@@ -11,6 +12,8 @@ use claudemesh_proto::ops::{GroupCommit, GroupCommitted, SealRecord};
 
 /// Lost races before giving up.
 const MAX_ATTEMPTS: u32 = 16;
+/// How often in a row a race may be lost to nobody before the broker is not believed.
+const MAX_UNMOVED: u32 = 3;
 
 /// Builds a proposal on the given state; `None` when there is nothing to do (any more).
 pub(super) type Build<'a> = dyn Fn(&EpochKeys, u64) -> Result<Option<Proposed>, GroupError> + Send + Sync + 'a;
@@ -20,6 +23,7 @@ impl SecureChannel {
     /// Gives whether there was anything to commit.
     pub(super) async fn commit(&self, transport: &dyn Transport, build: &Build<'_>) -> Result<bool, ClientError> {
         let mut last = group_error(GroupError::Stale);
+        let mut unmoved = 0;
         for attempt in 0..MAX_ATTEMPTS {
             let now = u64::try_from(now_ms()).unwrap_or(0);
             let built = self.with_keys(|keys| build(keys, now));
@@ -41,7 +45,13 @@ impl SecureChannel {
                 Err(error) if lost_race(&error) => {
                     self.forget(&proposed)?;
                     self.catch_up(transport).await?;
-                    if error.code() == ErrorCode::InvalidCommit && self.head() == head {
+                    unmoved = if self.head() == head { unmoved + 1 } else { 0 };
+                    if error.code() == ErrorCode::InvalidCommit && unmoved > 0 {
+                        return Err(error);
+                    }
+                    // Who is too late can be shown what came before.
+                    if unmoved >= MAX_UNMOVED {
+                        self.events.warn(warning::withheld_winner());
                         return Err(error);
                     }
                     last = error;

@@ -41,6 +41,9 @@ impl SecureChannel {
         let served = ack.protocol.unwrap_or(1) >= 2;
         self.cache().served = Some(served);
         if !served {
+            if self.head().is_some() {
+                self.events.warn(warning::downgraded());
+            }
             return Ok(());
         }
         let info = transport

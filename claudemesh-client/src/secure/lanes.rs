@@ -15,6 +15,8 @@ pub(super) enum Arrival {
         /// How many before it have not come to this session.
         missing: u64,
     },
+    /// Good; messages that were sent after it came before it.
+    Late,
     /// The same message again.
     Duplicate,
     /// Another message with a number that was used, or too old to tell.
@@ -48,13 +50,13 @@ impl Lanes {
             .saturating_add(1)
     }
 
-    /// Judges a message whose number is authenticated.
-    pub(super) fn arrived(
     /// Goes on after this number.
     pub(super) fn resume(&mut self, lane: String, priority: &'static str, number: u64) {
         self.sent.insert((lane, priority), number);
     }
 
+    /// Judges a message whose number is authenticated.
+    pub(super) fn arrived(
         &mut self,
         session: &PublicKey,
         label: &Label,
@@ -66,13 +68,14 @@ impl Lanes {
             return Arrival::Duplicate;
         }
         let report = self.tracker.observe(session, label, priority, seq, message_id);
-        let missing = match report {
-            SequenceReport::Ok | SequenceReport::Late => 0,
-            SequenceReport::Gap { missing, .. } => missing,
+        let arrival = match report {
+            SequenceReport::Ok => Arrival::New { missing: 0 },
+            SequenceReport::Gap { missing, .. } => Arrival::New { missing },
+            SequenceReport::Late => Arrival::Late,
             SequenceReport::Replay => return Arrival::Replay,
         };
         self.note(session, message_id);
-        Arrival::New { missing }
+        arrival
     }
 
     /// Whether this session has opened the message before.

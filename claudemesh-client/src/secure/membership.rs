@@ -2,11 +2,41 @@
 
 use super::channel::SecureChannel;
 use super::group_error::keys_missing;
+use super::warning;
 use crate::{ClientError, Transport};
-use claudemesh_crypto::group::{Change, GroupKeys as _, HistoryPolicy, InviteKeys, InviteTerms, Role};
-use claudemesh_crypto::{InviteSecret, PublicKey};
+use claudemesh_crypto::group::{Change, GroupKeys as _, InviteKeys, InviteTerms, Role};
+use claudemesh_crypto::{InviteSecret, PublicKey, safety_number};
 
 impl SecureChannel {
+    /// Whether the signed list of members has this member, or had it; `None` before the log is known.
+    pub(crate) fn is_listed(&self, member: &PublicKey) -> Option<bool> {
+        self.with_keys(|keys| {
+            let roster = keys.roster();
+            roster.contains_member(member) || roster.former().iter().any(|row| row.member == *member)
+        })
+    }
+
+    /// Whether the signed list of members has never had this member, as far as the broker shows it.
+    pub(crate) async fn is_unlisted(&self, member: &PublicKey, transport: &dyn Transport) -> bool {
+        if self.is_listed(member) != Some(false) {
+            return false;
+        }
+        // They may have come in since. A failure has its own warning.
+        let _ = self.catch_up(transport).await;
+        self.is_listed(member) == Some(false)
+    }
+
+    /// Tells once if the broker gives a key for a name that the signed list of members does not have.
+    pub(crate) async fn check_recipient(&self, key: &PublicKey, name: &str, transport: &dyn Transport) {
+        if self.cache().told_unlisted.contains(key) || !self.is_unlisted(key, transport).await {
+            return;
+        }
+        if self.cache().told_unlisted.insert(*key) {
+            let number = safety_number(&self.identity.public(), key);
+            self.events.warn(warning::unlisted(name, key, &number));
+        }
+    }
+
     /// Removes a member from the encrypted group and replaces the key, in one step: it reads nothing that is sent from then
     /// on. Gives whether it was in the group.
     ///
@@ -58,12 +88,7 @@ impl SecureChannel {
             if keys.roster().invite(&invite.invite_key()).is_some() {
                 return Ok(None);
             }
-            let mut proposed = keys.propose_invite(&invite, &terms, &self.signer(), now)?;
-            if keys.roster().history() == HistoryPolicy::SinceJoin {
-                // The link must not open what was said before it is used.
-                proposed.seals.clear();
-            }
-            Ok(Some(proposed))
+            keys.propose_invite(&invite, &terms, &self.signer(), now).map(Some)
         })
         .await
         .map(drop)

@@ -63,6 +63,7 @@ impl SecureChannel {
         match arrival {
             Arrival::New { missing: 0 } => {}
             Arrival::New { missing } => opened.warnings.push(warning::gap(missing, &sender_name(push))),
+            Arrival::Late => opened.warnings.push(warning::late()),
             Arrival::Duplicate => opened.duplicate = true,
             Arrival::Replay => {
                 opened.text = None;

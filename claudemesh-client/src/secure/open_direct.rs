@@ -8,6 +8,7 @@ use super::{heads, warning};
 use claudemesh_crypto::group::{Head, Label};
 use claudemesh_crypto::{DirectMeta, EnvelopeError, Opened, PublicKey, SecretKey, open_incoming, open_meta};
 use claudemesh_proto::frame::Push;
+use claudemesh_proto::model::Timestamp;
 use claudemesh_proto::tools::MessageKind;
 
 impl SecureChannel {
@@ -140,6 +141,9 @@ impl SecureChannel {
     }
 }
 
+/// How much later than it was sealed a message may reach the broker without a remark: clocks differ.
+const MAX_AGE_MS: i64 = 10 * 60 * 1000;
+
 /// What the broker shows beside the message must be what was sealed.
 fn check_facts(push: &Push, meta: &DirectMeta, opened: &mut OpenedPush) {
     if meta.id != push.message_id.as_str() {
@@ -151,6 +155,12 @@ fn check_facts(push: &Push, meta: &DirectMeta, opened: &mut OpenedPush) {
         opened
             .warnings
             .push(warning::changed("priority", &meta.priority, push.priority.as_str()));
+    }
+    // A new process has no numbers to tell a repetition by, but an old message has an old time.
+    if push.created_at.as_ms().saturating_sub(meta.sent_at) > MAX_AGE_MS {
+        opened
+            .warnings
+            .push(warning::old(Timestamp::from_ms(meta.sent_at), push.created_at));
     }
     if let Some(kind) = claimed_kind(push.target.as_ref())
         && kind != MessageKind::Direct

@@ -8,7 +8,8 @@ use super::target::{claimed_kind, kind_of, label_of};
 use super::warning;
 use crate::Transport;
 use claudemesh_crypto::group::{
-    ContentContext, GroupEnvelope, GroupError, Label, Opened, RequestReason, Scheme, open_group,
+    ContentContext, EpochId, GroupEnvelope, GroupError, GroupKeys as _, Label, Opened, RequestReason, Scheme,
+    open_group,
 };
 use claudemesh_crypto::{PublicKey, decode_base64};
 use claudemesh_proto::frame::Push;
@@ -38,8 +39,11 @@ impl SecureChannel {
         let mut outcome = self.read(&envelope, &session, push);
         if may_be_behind(&outcome) {
             // A failure shows in the next try.
-            let _ = self.catch_up(transport).await;
+            let caught_up = self.catch_up(transport).await;
             outcome = self.read(&envelope, &session, push);
+            if caught_up.is_ok() {
+                self.tell_withheld(&outcome, &envelope, &sender_name(push));
+            }
         }
         match outcome {
             Some(Ok(read)) => self.accept(push, &envelope, &session, read, &mut opened),
@@ -124,6 +128,23 @@ impl SecureChannel {
             GroupError::NotOnRoster(device) => opened.warnings.push(warning::ghost(&device)),
             GroupError::Fork => opened.warnings.push(warning::group_fork()),
             _ => opened.warnings.push(warning::group_altered()),
+        }
+    }
+
+    /// The message is under a key that the log does not name, although it was read to its end: the log that we are shown is
+    /// not the whole. Told at once and once for each key, since the message itself waits.
+    fn tell_withheld(&self, outcome: &Option<Result<Read, GroupError>>, envelope: &GroupEnvelope, from: &str) {
+        let id = EpochId {
+            generation: envelope.generation,
+            epoch: envelope.epoch,
+        };
+        let is_later = self.with_keys(|keys| id > keys.epoch_id()) == Some(true);
+        if !is_later || !matches!(outcome, Some(Err(GroupError::UnknownEpoch { .. }))) {
+            return;
+        }
+        let is_news = self.cache().withheld.replace(id) != Some(id);
+        if is_news {
+            self.events.warn(warning::withheld_epoch(from));
         }
     }
 

@@ -14,6 +14,9 @@ const VERSION: u8 = 1;
 /// Proposals that are remembered; older ones were lost races.
 const MAX_PENDING: usize = 16;
 
+/// Times of epochs that are remembered, to know which are old; the oldest are forgotten first.
+const MAX_PAST: usize = 2048;
+
 /// When an epoch came to be known here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct EpochSince {
@@ -38,6 +41,9 @@ struct Stored {
     history: Option<HistoryPolicy>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     epoch_since: Option<EpochSince>,
+    /// Epochs before that one whose keys are kept for a while.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    past: Vec<EpochSince>,
     #[serde(default)]
     resealed_ms: i64,
 }
@@ -68,6 +74,7 @@ pub(super) struct Ring {
     pub(super) owner: Option<PublicKey>,
     history: Option<HistoryPolicy>,
     pub(super) epoch_since: Option<EpochSince>,
+    past: Vec<EpochSince>,
     pub(super) resealed_ms: i64,
     dirty: bool,
 }
@@ -113,6 +120,7 @@ impl Ring {
             owner: stored.owner,
             history: stored.history,
             epoch_since: stored.epoch_since,
+            past: stored.past,
             resealed_ms: stored.resealed_ms,
             dirty: false,
         })
@@ -147,10 +155,12 @@ impl Ring {
             owner: self.owner,
             history: self.history,
             epoch_since: self.epoch_since,
+            past: self.past.clone(),
             resealed_ms: self.resealed_ms,
         };
         // Long enough to never grow: a vector that grows leaves copies behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(inside / 3 * 4 + 64 * self.pending.len() + 1024));
+        let room = inside / 3 * 4 + 64 * self.pending.len() + 128 * self.past.len() + 1024;
+        let mut bytes = Zeroizing::new(Vec::with_capacity(room));
         serde_json::to_writer(&mut *bytes, &stored).map_err(ClientError::crypto)?;
         Ok(Some(bytes))
     }
@@ -240,7 +250,8 @@ impl Ring {
         }
         let me = keys.device();
         for seal in seals.iter().filter(|seal| seal.to == me) {
-            if !keys.has_key(seal.id()) && keys.apply_seal(seal).is_ok() {
+            let is_new = !keys.has_key(seal.id()) && !keys.is_forgotten(seal.id());
+            if is_new && keys.apply_seal(seal).is_ok() {
                 self.dirty = true;
             }
         }
@@ -249,11 +260,36 @@ impl Ring {
         followed
     }
 
+    /// Deletes the keys of epochs that had ended by `before_ms`. Gives whether there were any.
+    pub(super) fn forget_ended(&mut self, before_ms: i64) -> bool {
+        // Whatever was the newest epoch then, those before it had ended.
+        let known = self.past.iter().chain(&self.epoch_since);
+        let Some(newest) = known
+            .filter(|since| since.at_ms <= before_ms)
+            .map(|since| since.id)
+            .max()
+        else {
+            return false;
+        };
+        let before = self.past.len();
+        self.past.retain(|since| since.id >= newest);
+        let Some(keys) = self.keys.as_mut().filter(|_| self.past.len() != before) else {
+            return false;
+        };
+        keys.forget_before(newest);
+        self.dirty = true;
+        true
+    }
+
     fn note_epoch(&mut self, now_ms: i64) {
         let Some(id) = self.keys.as_ref().map(|keys| keys.epoch_id()) else {
             return;
         };
         if self.epoch_since.is_none_or(|since| since.id != id) {
+            if self.past.len() >= MAX_PAST {
+                self.past.remove(0);
+            }
+            self.past.extend(self.epoch_since);
             self.epoch_since = Some(EpochSince { id, at_ms: now_ms });
             self.dirty = true;
         }

@@ -80,6 +80,12 @@ impl SecureChannel {
         seq: Option<u64>,
         transport: &dyn Transport,
     ) -> Result<GroupEnvelope, ClientError> {
+        // Also with a key: such a broker tells nobody who was removed.
+        if self.cache().served == Some(false) {
+            return Err(ClientError::Unsupported {
+                what: "encrypted group messages".to_owned(),
+            });
+        }
         let deadline = Instant::now() + self.options.key_wait;
         let mut asked = false;
         let mut rotations = 0;
@@ -100,11 +106,6 @@ impl SecureChannel {
                 }
                 None | Some(Err(GroupError::UnknownEpoch { .. } | GroupError::NotOnRoster(_))) => {}
                 Some(Err(error)) => return Err(group_error(error)),
-            }
-            if self.cache().served == Some(false) {
-                return Err(ClientError::Unsupported {
-                    what: "encrypted group messages".to_owned(),
-                });
             }
             if !asked {
                 asked = true;

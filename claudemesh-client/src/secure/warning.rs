@@ -1,6 +1,7 @@
 //! The sentences that people read beside a message.
 
 use claudemesh_crypto::PublicKey;
+use claudemesh_proto::model::Timestamp;
 
 pub(super) fn gap(missing: u64, from: &str) -> String {
     let (count, verb) = if missing == 1 {
@@ -11,6 +12,17 @@ pub(super) fn gap(missing: u64, from: &str) -> String {
     format!(
         "{count} from {from} {verb} sent before this one and did not arrive here; unless another session of yours has them, \
          ask {from} to send again."
+    )
+}
+
+pub(super) fn late() -> String {
+    "This message was sent before others that came here earlier: it was held back on its way.".to_owned()
+}
+
+pub(super) fn old(sealed: Timestamp, accepted: Timestamp) -> String {
+    format!(
+        "This message was written at {sealed}, but reached the broker, as it says, at {accepted}: it waited at the sender, was \
+         held back, or is an old one that was repeated."
     )
 }
 
@@ -29,6 +41,40 @@ pub(super) fn withheld(from: &str) -> String {
         "{from} knows a newer state of the group keys than the broker shows you; somebody may have been removed from this mesh \
          without your seeing it. Ask the owner before you write to groups."
     )
+}
+
+pub(super) fn withheld_epoch(from: &str) -> String {
+    format!(
+        "A group message of {from} is sealed under a key that is newer than everything the broker shows you of the group log: the \
+         broker holds back changes of the members, or made the message up. Ask the owner before you write to groups."
+    )
+}
+
+pub(super) fn withheld_winner() -> String {
+    "The broker refuses a change of the group keys because others have made one first, and does not show it: it holds back changes \
+     of the members. Ask the owner before you write to groups."
+        .to_owned()
+}
+
+pub(super) fn stale(days: u64) -> String {
+    format!(
+        "For {days} days no owner or admin has confirmed who is in this mesh: either none was online, or the broker keeps you in \
+         the past. Compare the group head with another member (`claudemesh verify`) before you write to groups."
+    )
+}
+
+pub(super) fn unlisted(name: &str, member: &PublicKey, safety_number: &str) -> String {
+    format!(
+        "That {} is the key of {name} is the broker's word: the signed list of this mesh's members does not have it (yet). Compare \
+         the safety number before you trust them: {safety_number}.",
+        member.short()
+    )
+}
+
+pub(super) fn downgraded() -> String {
+    "The broker served encrypted groups before and now says that it speaks the old protocol only: you cannot write to groups, you \
+     are not told who is removed, and receipts are missing. Ask its operator why."
+        .to_owned()
 }
 
 pub(super) fn clear_text(direct: bool) -> String {

@@ -2,6 +2,7 @@
 
 use crate::acks::AckQueue;
 use crate::client::MeshClient;
+use crate::connection::Demand;
 use crate::inbox::Inbox;
 use crate::inner::Inner;
 use crate::outbox::Outbox;
@@ -302,6 +303,7 @@ impl MeshClientBuilder {
             pings: Mutex::default(),
             keyed: watch::Sender::new(0),
             directory: Directory::default(),
+            demand: Demand::default(),
             shutdown: CancellationToken::new(),
             options,
         };

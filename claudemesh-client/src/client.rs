@@ -138,6 +138,7 @@ impl MeshClient {
     /// [`ClientError::NotConnected`] with the last reason after `limit`; at once the refusal when the broker refused for
     /// good, and [`ClientError::Closed`].
     pub async fn wait_open(&self, limit: Duration) -> Result<(), ClientError> {
+        let _waiter = self.inner().demand.wait();
         match timeout(limit, self.inner().wait_open()).await {
             Ok(result) => result,
             Err(_) => Err(self.inner().absence()),

@@ -2,6 +2,7 @@
 
 use crate::acks::AckQueue;
 use crate::builder::Options;
+use crate::connection::Demand;
 use crate::inbox::Inbox;
 use crate::outbox::{ClearText, Outbox, PendingSend};
 use crate::journal::Journal;
@@ -59,6 +60,8 @@ pub(crate) struct Inner {
     /// How many connections have had their group keys brought up to date.
     pub(crate) keyed: watch::Sender<u64>,
     pub(crate) directory: Directory,
+    /// Who waits for a connection.
+    pub(crate) demand: Demand,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -141,7 +144,11 @@ impl Inner {
     }
 
     async fn wait_link(&self, deadline: Instant) -> Result<mpsc::Sender<String>, ClientError> {
+        let mut waiter = None;
         loop {
+            if !self.is_open() {
+                waiter.get_or_insert_with(|| self.demand.wait());
+            }
             match timeout_at(deadline, self.wait_open()).await {
                 Err(_) => return Err(self.absence()),
                 Ok(opened) => opened?,
@@ -265,6 +272,9 @@ impl Inner {
         let number = self.secure.number_of(&envelope);
         let pending = self.outbox.push(envelope, number, text)?;
         self.stats.count(|stats| stats.messages_out += 1);
+        if !self.is_open() {
+            self.demand.once();
+        }
         Ok(pending)
     }
 

@@ -5,11 +5,18 @@ use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(30);
+/// The waits of those that somebody waits for do not grow beyond the one of this try.
+const SHORT_ATTEMPTS: u32 = 4;
 
 /// A random time up to the limit of this try: 250 ms at the first, doubled with each, at most 30 s. Random, so that the
 /// clients of a restarted broker do not come back all at once.
 pub(crate) fn delay(attempt: u32) -> Duration {
     spread(limit(attempt))
+}
+
+/// [`delay`] while somebody waits for the connection: at most two seconds.
+pub(crate) fn short_delay(attempt: u32) -> Duration {
+    delay(attempt.min(SHORT_ATTEMPTS))
 }
 
 /// The time that the broker asked for, and up to a quarter more.
@@ -38,6 +45,7 @@ mod tests {
         assert_eq!(seconds, [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]);
         for attempt in [1, 5, 100, u32::MAX] {
             assert!(delay(attempt) <= LONGEST);
+            assert!(short_delay(attempt) <= Duration::from_secs(2));
         }
         assert!(asked(Duration::from_secs(4)) >= Duration::from_secs(4));
     }

@@ -2,6 +2,7 @@
 
 mod address;
 mod backoff;
+mod demand;
 mod handshake;
 mod reader;
 mod receive;
@@ -10,6 +11,7 @@ mod socket;
 mod writer;
 
 pub(crate) use address::Address;
+pub(crate) use demand::Demand;
 pub(crate) use receive::take_ping;
 
 use crate::inner::Inner;
@@ -103,10 +105,19 @@ async fn keep_connected(inner: &Arc<Inner>, jobs: &mpsc::Sender<receive::Job>) -
         };
         attempt += 1;
         inner.set_state(ConnectionState::Reconnecting { attempt, error });
-        let wait = asked.map_or_else(|| backoff::delay(attempt), backoff::asked);
+        let pause = async {
+            match asked {
+                // The broker knows when it is there again, and whom else it has asked to wait.
+                Some(wait) => tokio::time::sleep(backoff::asked(wait)).await,
+                None => {
+                    let (short, long) = (backoff::short_delay(attempt), backoff::delay(attempt));
+                    inner.demand.pause(short, long).await;
+                }
+            }
+        };
         tokio::select! {
             () = inner.shutdown.cancelled() => return None,
-            () = tokio::time::sleep(wait) => {}
+            () = pause => {}
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::room::{Place, Room};
 /// Bytes that are read at once. The library's default is 128 KiB for each connection, filled with zeros before each read.
 const READ_BUFFER: usize = 4 * 1024;
 /// Bytes that are collected before they are written; the memory is kept.
-const WRITE_BUFFER: usize = 8 * 1024;
+const WRITE_BUFFER: usize = 4 * 1024;
 
 /// `GET /ws`: becomes a WebSocket.
 pub async fn upgrade(

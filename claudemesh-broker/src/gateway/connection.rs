@@ -62,16 +62,24 @@ pub(super) async fn serve(gateway: Arc<Gateway>, mut socket: WebSocket, ends: En
     let mut writer = tokio::spawn(gateway.broker.tasks.track_future(writer));
 
     let mut in_flight = InFlight::default();
-    let is_closed_by_us = read(&gateway, &session, &mut stream, &mut in_flight, &mut writer).await;
+    let end = read(&gateway, &session, &mut stream, &mut in_flight, &mut writer).await;
     // From here on nothing is sent to it any more: what is not acknowledged goes to the member's next session.
     hub::disconnect(&gateway.broker, &session).await;
-    if is_closed_by_us {
-        // What the client still sends is read away: unread bytes would turn the close into a reset.
-        let farewell = async {
-            let drained = async { while let Some(Ok(_)) = stream.next().await {} };
-            tokio::join!(timeout(2 * CLOSE_TIMEOUT, &mut writer), timeout(CLOSE_TIMEOUT, drained))
-        };
-        let _done = farewell.await;
+    match end {
+        End::ByBroker => {
+            // What the client still sends is read away: unread bytes would turn the close into a reset.
+            let farewell = async {
+                let drained = async { while let Some(Ok(_)) = stream.next().await {} };
+                tokio::join!(timeout(2 * CLOSE_TIMEOUT, &mut writer), timeout(CLOSE_TIMEOUT, drained))
+            };
+            let _done = farewell.await;
+        }
+        End::ByClient => {
+            // Reading on is what sends the answer. It comes after the session has ended, so that a client that waits for
+            // it and connects again finds what it left.
+            let _answered = timeout(CLOSE_TIMEOUT, stream.next()).await;
+        }
+        End::Gone => {}
     }
     ended.cancel();
     // A message that was taken must reach its recipients, whether its sender waits for the answer or not.
@@ -81,14 +89,25 @@ pub(super) async fn serve(gateway: Arc<Gateway>, mut socket: WebSocket, ends: En
     writer.abort();
 }
 
-/// Reads requests and starts their handlers. Tells whether the broker is the one who ends the connection.
+/// How a connection ends.
+#[derive(Clone, Copy)]
+enum End {
+    /// The broker closes it.
+    ByBroker,
+    /// The client closed it and may wait for the answer.
+    ByClient,
+    /// There is nobody left to tell.
+    Gone,
+}
+
+/// Reads requests and starts their handlers until the connection ends.
 async fn read(
     gateway: &Gateway,
     session: &Arc<Session>,
     stream: &mut SplitStream<WebSocket>,
     in_flight: &mut InFlight,
     writer: &mut tokio::task::JoinHandle<()>,
-) -> bool {
+) -> End {
     let silence = gateway.broker.config.pong_timeout;
     let mut heard = Instant::now();
     let mut deadline = std::pin::pin!(sleep_until(heard + silence));
@@ -96,8 +115,8 @@ async fn read(
         let running = in_flight.len();
         let message = tokio::select! {
             biased;
-            () = session.outbound.closing() => return true,
-            _ = &mut *writer => return false,
+            () = session.outbound.closing() => return End::ByBroker,
+            _ = &mut *writer => return End::Gone,
             () = in_flight.next(), if running > 0 => continue,
             message = stream.next(), if running < MAX_IN_FLIGHT => message,
             () = &mut deadline => {
@@ -110,7 +129,7 @@ async fn read(
                     continue;
                 }
                 session.outbound.close(CloseReason::Unresponsive);
-                return true;
+                return End::ByBroker;
             }
         };
         heard = Instant::now();
@@ -126,21 +145,17 @@ async fn read(
                 }
             },
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-            Some(Ok(Message::Close(_))) => {
-                // Reading on is what sends the answer.
-                let _answered = timeout(CLOSE_TIMEOUT, stream.next()).await;
-                return false;
-            }
-            None => return false,
+            Some(Ok(Message::Close(_))) => return End::ByClient,
+            None => return End::Gone,
             Some(Err(error)) => {
                 if !is_too_large(&error) {
-                    return false;
+                    return End::Gone;
                 }
                 session
                     .outbound
                     .send(error_frame(None, &too_large(gateway.broker.config.max_message_bytes)));
                 session.outbound.close(CloseReason::TooLarge);
-                return true;
+                return End::ByBroker;
             }
         };
         let Some(request) = gateway.accept(session, &text) else {

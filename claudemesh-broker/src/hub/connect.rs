@@ -184,17 +184,30 @@ pub async fn disconnect(broker: &Arc<Broker>, session: &Arc<Session>) {
             payload: json!({}),
             at: Timestamp::from_ms(now),
         });
-        (left.save, audit)
+        (left.save.is_some(), audit)
     };
-    if let Some(left) = save {
-        let row = peer_state_row(&mesh.id, &session.member, &left, now);
-        if let Err(error) = broker.store.save_peer_state(row).await {
-            tracing::warn!(%error, "what a session left with was not saved");
-        }
+    if save && let Err(error) = save_peer_state(broker, mesh, &session.member, now).await {
+        tracing::warn!(%error, "what a session left with was not saved");
     }
     if let Some(event) = audit {
         record_or_warn(broker, event).await;
     }
+}
+
+/// Saves what a member leaves with as it is when the row is written; nothing if it is no member any more.
+pub(crate) async fn save_peer_state(
+    broker: &Broker,
+    mesh: &Arc<LiveMesh>,
+    member: &MemberId,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let (mesh, member) = (mesh.clone(), member.clone());
+    let latest = move || {
+        let state = mesh.lock();
+        let state = state.mesh.peer_state(&member)?;
+        Some(peer_state_row(&mesh.id, &member, state, now_ms))
+    };
+    broker.store.save_peer_state(latest).await
 }
 
 /// Puts an event on record that no other write goes with.

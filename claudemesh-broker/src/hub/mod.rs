@@ -12,14 +12,14 @@ mod members;
 mod rows;
 
 pub use connect::{Admitted, connect, disconnect};
-pub(crate) use connect::{PENDING_STATUS_MS, close_all, name_of, record_event};
+pub(crate) use connect::{PENDING_STATUS_MS, close_all, name_of, record_event, save_peer_state};
 pub(crate) use deliver::{answer_load, by_mesh, change, end_reason, message_facts, told};
 pub use deliver::{run_outputs, send_receipts};
 pub(crate) use events::system_event;
 pub use hooks::hook_status;
 pub use live::{LiveMesh, LiveState};
 pub use members::{archive, member_added, member_updated, policy_changed, remove_member};
-pub(crate) use rows::peer_state_row;
+use rows::peer_state_row;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

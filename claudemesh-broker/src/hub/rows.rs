@@ -48,7 +48,7 @@ pub(super) fn peer_state(row: &PeerStateRow) -> PeerState {
 }
 
 /// What a member leaves with, as a row. While it is connected "last seen" is now.
-pub(crate) fn peer_state_row(mesh: &MeshId, member: &MemberId, state: &PeerState, now: i64) -> PeerStateRow {
+pub(super) fn peer_state_row(mesh: &MeshId, member: &MemberId, state: &PeerState, now: i64) -> PeerStateRow {
     PeerStateRow {
         mesh_id: mesh.clone(),
         member_id: member.clone(),

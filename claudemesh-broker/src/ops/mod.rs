@@ -39,10 +39,9 @@ impl Context {
     /// Saves what the caller's member leaves with, so that it is in force again after a restart.
     pub(crate) async fn save_peer_state(&self) -> Result<(), ErrorFrame> {
         let session = &self.session;
-        let saved = session.mesh.lock().mesh.peer_state(&session.member).cloned();
-        let Some(saved) = saved else { return Ok(()) };
-        let row = crate::hub::peer_state_row(session.mesh_id(), &session.member, &saved, self.now_ms);
-        self.broker.store.save_peer_state(row).await.or_frame()
+        crate::hub::save_peer_state(&self.broker, &session.mesh, &session.member, self.now_ms)
+            .await
+            .or_frame()
     }
 
     /// Puts an event on record that no write of a handler goes with.

@@ -23,6 +23,8 @@ const RECONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const DISPATCH_QUEUE: usize = 16;
 /// Completions that are run without the dispatcher.
 const FEW: usize = 4;
+/// How long marks that nothing else came with wait for something to share their commit. Nobody waits for them.
+const LINGER: Duration = Duration::from_millis(1);
 
 /// Something to be written, and what to put on record about it if it is.
 pub struct Write {
@@ -111,12 +113,20 @@ pub struct CommitStats {
     pub ok: bool,
 }
 
+/// A write that waits for its turn.
 struct Job {
     write: Write,
     done: Completion,
     rows: usize,
     bytes: usize,
     submitted: Instant,
+}
+
+impl Job {
+    /// Whether it only marks deliveries.
+    fn is_mark(&self) -> bool {
+        matches!(&self.write.kind, WriteKind::Stages(changes) if !changes.is_empty())
+    }
 }
 
 /// Handle to the task that writes. Cheap to clone.
@@ -254,6 +264,32 @@ pub(super) async fn start(
 
 type Finished = (Completion, Result<Outcome, StoreError>);
 
+/// The completions of a batch, for whoever is first to have its outcomes or to give up on them.
+pub(super) type Completions = Arc<Mutex<Vec<Completion>>>;
+
+/// Takes them; empty if somebody else has.
+fn take_completions(completions: &Completions) -> Vec<Completion> {
+    std::mem::take(&mut *completions.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Takes the completions of a batch that is on disk, each with its outcome.
+fn with_outcomes(completions: &Completions, batch: &mut Batch) -> Vec<Finished> {
+    let outcomes = std::mem::take(&mut batch.outcomes).into_iter();
+    take_completions(completions)
+        .into_iter()
+        .zip(outcomes.chain(std::iter::repeat_with(|| None)))
+        .map(|(done, outcome)| {
+            let missing = || Err(StoreError::Database("a write had no outcome".into()));
+            (done, outcome.unwrap_or_else(missing))
+        })
+        .collect()
+}
+
+/// Runs the completions of a batch that is on disk.
+pub(super) fn finish(completions: &Completions, batch: &mut Batch) {
+    complete(with_outcomes(completions, batch));
+}
+
 /// Completions beside the next commit. A few are run at once where nothing is before them: handing them to another task
 /// takes longer.
 struct Dispatch {
@@ -262,9 +298,14 @@ struct Dispatch {
 }
 
 impl Dispatch {
+    /// Whether so few completions may be run by whoever has the outcomes.
+    fn may_be_skipped(&self, completions: usize) -> bool {
+        completions <= FEW && self.waiting.load(Ordering::Acquire) == 0
+    }
+
     /// `false`: the task has ended.
     async fn run(&self, batch: Vec<Finished>) -> bool {
-        if batch.len() <= FEW && self.waiting.load(Ordering::Acquire) == 0 {
+        if self.may_be_skipped(batch.len()) {
             complete(batch);
             return true;
         }
@@ -307,23 +348,34 @@ async fn run(
         };
         let (mut rows, mut bytes) = (first.rows, first.bytes);
         let submitted = first.submitted;
+        let mut only_marks = first.is_mark();
         let mut batch = vec![first];
-        // Whatever came in during the last commit is shared by the next; nobody waits for more to come.
-        while let Ok(job) = queue.try_recv() {
-            rows += job.rows;
-            bytes += job.bytes;
-            if rows > options.batch_rows || bytes > options.batch_bytes {
-                rows -= job.rows;
-                bytes -= job.bytes;
+        // Whatever came in during the last commit is shared by the next.
+        loop {
+            let job = match queue.try_recv() {
+                Ok(job) => job,
+                // Where somebody waits, nobody waits for more to come.
+                Err(_) if !only_marks || batch.len() > FEW => break,
+                Err(_) => match tokio::time::timeout(LINGER.saturating_sub(submitted.elapsed()), queue.recv()).await {
+                    Ok(Some(job)) => job,
+                    Ok(None) | Err(_) => break,
+                },
+            };
+            if rows + job.rows > options.batch_rows || bytes + job.bytes > options.batch_bytes {
                 next = Some(job);
                 break;
             }
+            rows += job.rows;
+            bytes += job.bytes;
+            only_marks &= job.is_mark();
             batch.push(job);
         }
         let writes = batch.len();
         let waited = submitted.elapsed();
         let started = Instant::now();
-        let (finished, commit, ok) = writer.commit(batch, options.commit_timeout).await;
+        let (finished, commit, ok) = writer
+            .commit(batch, dispatch.may_be_skipped(writes), options.commit_timeout)
+            .await;
         if let Some(shared) = shared.upgrade() {
             shared.waiting.fetch_sub(writes, Ordering::Relaxed);
             shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -396,9 +448,15 @@ impl Batch {
 }
 
 impl Writer {
-    /// Commits a batch, and gives each completion its outcome.
-    async fn commit(&mut self, jobs: Vec<Job>, timeout: Duration) -> (Vec<Finished>, Duration, bool) {
-        let mut completions = Vec::with_capacity(jobs.len());
+    /// Commits a batch, and gives each completion its outcome. If they `may_complete`, completions may have run already.
+    async fn commit(
+        &mut self,
+        jobs: Vec<Job>,
+        may_complete: bool,
+        timeout: Duration,
+    ) -> (Vec<Finished>, Duration, bool) {
+        let writes = jobs.len();
+        let mut completions = Vec::with_capacity(writes);
         let mut batch = Batch {
             writes: Vec::with_capacity(jobs.len()),
             audit: Vec::with_capacity(jobs.len()),
@@ -410,8 +468,10 @@ impl Writer {
             batch.audit.push(job.write.audit);
             batch.outcomes.push(None);
         }
+        let completions = Arc::new(Mutex::new(completions));
+        let early = may_complete.then(|| completions.clone());
         let result = match self.connected().await {
-            Ok(()) => match self.directly(&mut batch, timeout).await {
+            Ok(()) => match self.directly(&mut batch, early, timeout).await {
                 Some(result) => result,
                 None => match tokio::time::timeout(timeout, self.transaction(&mut batch)).await {
                     Ok(result) => result,
@@ -423,25 +483,20 @@ impl Writer {
         let (commit, failed) = match result {
             Ok(commit) => (commit, None),
             Err(error) => {
-                tracing::warn!(%error, writes = completions.len(), "a transaction failed");
+                tracing::warn!(%error, writes, "a transaction failed");
                 // Whatever state the connection is in, it is not used again.
                 self.connection = None;
                 (Duration::ZERO, Some(error))
             }
         };
         let ok = failed.is_none();
-        let finished = completions
-            .into_iter()
-            .zip(batch.outcomes.into_iter().chain(std::iter::repeat_with(|| None)))
-            .map(|(done, outcome)| {
-                let outcome = match (&failed, outcome) {
-                    (Some(error), _) => Err(error.clone()),
-                    (None, Some(outcome)) => outcome,
-                    (None, None) => Err(StoreError::Database("a write had no outcome".into())),
-                };
-                (done, outcome)
-            })
-            .collect();
+        let finished = match failed {
+            Some(error) => {
+                let told = take_completions(&completions).into_iter();
+                told.map(|done| (done, Err(error.clone()))).collect()
+            }
+            None => with_outcomes(&completions, &mut batch),
+        };
         (finished, commit, ok)
     }
 
@@ -483,13 +538,18 @@ impl Writer {
     }
 
     /// Runs the batch on the short way, if there is one and it takes it. `None`: the long way has to be taken.
-    async fn directly(&mut self, batch: &mut Batch, timeout: Duration) -> Option<Result<Duration, StoreError>> {
+    async fn directly(
+        &mut self,
+        batch: &mut Batch,
+        early: Option<Completions>,
+        timeout: Duration,
+    ) -> Option<Result<Duration, StoreError>> {
         let direct = self.direct.as_ref()?;
         if !direct::takes(batch, &self.numbering) {
             return None;
         }
         let heads = std::mem::take(&mut self.heads);
-        let sent = direct.commit(std::mem::take(batch), self.numbering, heads);
+        let sent = direct.commit(std::mem::take(batch), self.numbering, heads, early);
         let done = match sent {
             Ok(mut answer) => match tokio::time::timeout(timeout, &mut answer).await {
                 Ok(Ok(done)) => done,

@@ -6,7 +6,7 @@
 
 use super::StoreError;
 use super::audit::{self, AuditHead, AuditHeads};
-use super::committer::{Batch, Outcome, WriteKind};
+use super::committer::{self, Batch, Completions, Outcome, WriteKind};
 use super::messages::{MessageOutcome, MessageRow, NewMessage, Numbering, StageChange, StageOutcome};
 use super::messages::{kind_number, priority_number, stage_number};
 use super::rows::to_json_opt;
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// How often the log is copied into the database.
-const CHECKPOINT: Duration = Duration::from_millis(500);
+const CHECKPOINT: Duration = Duration::from_millis(100);
 /// When the log has so many pages after it was copied, writing waits a moment so that it can start anew.
 const LONG_LOG: i64 = 8_000;
 
@@ -35,6 +35,8 @@ struct Request {
     batch: Batch,
     numbering: Numbering,
     heads: AuditHeads,
+    /// To be run here if it is committed: handing them over takes longer.
+    completions: Option<Completions>,
     reply: oneshot::Sender<Done>,
 }
 
@@ -63,8 +65,11 @@ impl DirectWriter {
         let spawn = |name: &str| std::thread::Builder::new().name(name.to_owned());
         let (open, ended) = oneshot::channel();
         let failed = |error: std::io::Error| StoreError::Unavailable(error.kind().to_string());
+        let runtime = tokio::runtime::Handle::current();
         spawn("store-writer")
             .spawn(move || {
+                // Completions may start tasks.
+                let _entered = runtime.enter();
                 write(connection, &queue, &wrote, &is_long);
                 drop::<oneshot::Sender<()>>(open);
             })
@@ -79,18 +84,20 @@ impl DirectWriter {
         let _ = self.ended.await;
     }
 
-    /// Hands a batch without custom writes to the thread. Gives it back as an error if the thread has ended.
+    /// Hands a batch without custom writes to the thread, which also runs the `completions` if it is committed. Gives it back as an error if the thread has ended.
     pub(super) fn commit(
         &self,
         batch: Batch,
         numbering: Numbering,
         heads: AuditHeads,
+        completions: Option<Completions>,
     ) -> Result<oneshot::Receiver<Done>, Box<Done>> {
         let (reply, done) = oneshot::channel();
         let request = Request {
             batch,
             numbering,
             heads,
+            completions,
             reply,
         };
         match self.requests.send(request) {
@@ -126,9 +133,13 @@ fn write(mut connection: Connection, queue: &mpsc::Receiver<Request>, wrote: &At
             mut batch,
             mut numbering,
             mut heads,
+            completions,
             reply,
         } = request;
         let commit = transaction(&mut connection, &mut batch, &mut numbering, &mut heads);
+        if let (Ok(_), Some(completions)) = (&commit, completions) {
+            committer::finish(&completions, &mut batch);
+        }
         wrote.store(true, Ordering::Relaxed);
         let done = Done {
             batch,

@@ -101,14 +101,21 @@ impl Store {
             .collect()
     }
 
-    /// Keeps what a member leaves behind, and when it was seen last.
+    /// Keeps what a member leaves behind, and when it was seen last. `latest` is asked when the row is written, so that of
+    /// two saves at once none puts an older state over a newer one; `None` writes nothing.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if there is no such mesh.
-    pub async fn save_peer_state(&self, row: PeerStateRow) -> Result<(), StoreError> {
-        let (groups, profile, stats) = (to_json(&row.groups)?, to_json(&row.profile)?, to_json(&row.stats)?);
+    pub async fn save_peer_state<F>(&self, latest: F) -> Result<(), StoreError>
+    where
+        F: FnOnce() -> Option<PeerStateRow> + Send + 'static,
+    {
         self.transaction(None, move |connection| {
             Box::pin(async move {
+                let Some(row) = latest() else {
+                    return Ok(Recorded::silently(()));
+                };
+                let (groups, profile, stats) = (to_json(&row.groups)?, to_json(&row.profile)?, to_json(&row.stats)?);
                 sqlx::query(
                     "INSERT INTO peer_state (mesh_id, member_id, groups, profile, visible, last_summary, \
                      last_display_name, stats, last_seen_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \

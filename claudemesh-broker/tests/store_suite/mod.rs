@@ -1391,15 +1391,15 @@ pub async fn members_come_and_go(db: &Db) {
         },
         last_seen_at: at(60),
     };
-    store
-        .save_peer_state(PeerStateRow {
-            visible: true,
-            last_summary: None,
-            ..state.clone()
-        })
-        .await
-        .unwrap();
-    store.save_peer_state(state.clone()).await.unwrap();
+    let before = PeerStateRow {
+        visible: true,
+        last_summary: None,
+        ..state.clone()
+    };
+    store.save_peer_state(|| Some(before)).await.unwrap();
+    let saved = state.clone();
+    store.save_peer_state(|| Some(saved)).await.unwrap();
+    store.save_peer_state(|| None).await.unwrap();
     let loaded = store.load_mesh(&mesh).await.unwrap().unwrap();
     assert_eq!(loaded.peer_states, [state]);
     assert_eq!(loaded.members[2].last_seen_at, Some(at(60)));

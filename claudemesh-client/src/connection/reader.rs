@@ -59,17 +59,25 @@ pub(super) async fn serve(inner: &Arc<Inner>, established: Established, jobs: &m
     let mut writer_ended = false;
     let mut end = match end {
         Some(end) => end,
-        None => tokio::select! {
-            end = reader.read(stream) => end,
-            written = &mut writing => {
-                writer_ended = true;
-                match written {
-                    Ok(Some(reason)) => End::Lost(reason),
-                    _ if inner.shutdown.is_cancelled() => End::Closed,
-                    _ => End::Lost("the connection ended".to_owned()),
+        None => {
+            let mut reading = std::pin::pin!(reader.read(stream));
+            tokio::select! {
+                end = &mut reading => end,
+                written = &mut writing => {
+                    writer_ended = true;
+                    match written {
+                        Ok(Some(reason)) => End::Lost(reason),
+                        _ if inner.shutdown.is_cancelled() => {
+                            // The broker's answer to the close says that the session has ended there: who connects
+                            // again then finds what it left.
+                            let _ = tokio::time::timeout(CLOSE_LIMIT, reading).await;
+                            End::Closed
+                        }
+                        _ => End::Lost("the connection ended".to_owned()),
+                    }
                 }
             }
-        },
+        }
     };
     if let Some(going) = reader.going_away.take()
         && !matches!(end, End::Closed | End::Refused(_))

@@ -83,6 +83,7 @@ macro_rules! suite {
             }
             presence {
                 defect_097_groups_summary_and_profile_come_back
+                who_closes_and_comes_back_at_once_finds_what_it_left
                 defect_095_sub_e_25_counters_never_double
             }
             members {

@@ -113,6 +113,22 @@ pub async fn defect_097_groups_summary_and_profile_come_back(database: Database)
     lab.finish().await;
 }
 
+pub async fn who_closes_and_comes_back_at_once_finds_what_it_left(database: Database) {
+    let (lab, Three { mut ben, .. }) = Lab::with_three(database).await;
+    for round in 0..20 {
+        let summary = format!("round {round}");
+        ben.request(SetSummary {
+            summary: summary.clone(),
+        })
+        .await
+        .unwrap();
+        ben.restart().await;
+        let hello = ben.hello().expect("a hello");
+        assert_eq!(hello.last_summary.as_ref(), Some(&summary));
+    }
+    lab.finish().await;
+}
+
 pub async fn defect_095_sub_e_25_counters_never_double(database: Database) {
     let (mut lab, Three { ana, mut ben, .. }) = Lab::with_three(database).await;
     let count = |stats: &Stats| (stats.messages_in, stats.messages_out, stats.tool_calls, stats.errors);

@@ -1,4 +1,4 @@
-//! Frames of a client: what fits the schema of its operation is read, and read again from what is written.
+//! Frames of a client and of a broker: what fits the schema of its operation is read, and read again from what is written.
 #![no_main]
 
 use std::collections::HashMap;
@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 
 use claudemesh_proto::frame::{Push, ServerFrame};
 use claudemesh_proto::hello::Hello;
-use claudemesh_proto::{ErrorFrame, ops::SendEnvelope, schema};
+use claudemesh_proto::ops::*;
+use claudemesh_proto::{ErrorFrame, Operation, schema};
 use jsonschema::Validator;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
@@ -20,24 +21,46 @@ static SCHEMAS: LazyLock<HashMap<&str, Validator>> = LazyLock::new(|| {
     .collect()
 });
 
+/// Reads a request of this type; what was read is written and read to the same.
+fn read<T: Operation>(value: &Value) -> bool {
+    let Ok(request) = serde_json::from_value::<T>(value.clone()) else {
+        return false;
+    };
+    let written = serde_json::to_value(&request).expect("it can be written");
+    let again: T = serde_json::from_value(written.clone()).expect("it can be read again");
+    assert_eq!(serde_json::to_value(&again).ok(), Some(written));
+    true
+}
+
+macro_rules! read_any {
+    ($( { $name:ident, $request:ty => $response:ty, $($rest:tt)* } )+) => {
+        /// Reads a request of this wire type; `None` for a type that there is not.
+        fn read_as(kind: &str, value: &Value) -> Option<bool> {
+            $( if kind == <$request as Operation>::META.wire_type {
+                return Some(read::<$request>(value));
+            } )+
+            None
+        }
+    };
+}
+claudemesh_proto::for_each_operation!(read_any);
+
 fuzz_target!(|text: &str| {
-    let Ok(value) = serde_json::from_str::<Value>(text) else {
+    let Ok(mut value) = serde_json::from_str::<Value>(text) else {
         return;
     };
+    let kind = value["type"].as_str().unwrap_or("send").to_owned();
+    if let Some(object) = value.as_object_mut() {
+        object.remove("type");
+        object.remove("_reqId");
+    }
     let _ = serde_json::from_value::<Hello>(value.clone());
     let _ = serde_json::from_value::<Push>(value.clone());
     let _ = serde_json::from_value::<ErrorFrame>(value.clone());
-    let kind = value["type"].as_str().unwrap_or("send").to_owned();
     let _ = ServerFrame::from_value(&kind, value.clone());
-    if let Some(schema) = SCHEMAS.get(kind.as_str())
-        && schema.is_valid(&value)
-        && kind == "send"
+    if let Some(was_read) = read_as(&kind, &value)
+        && SCHEMAS[kind.as_str()].is_valid(&value)
     {
-        let request: SendEnvelope = serde_json::from_value(value).expect("what fits is read");
-        let again = serde_json::to_value(&request).expect("it can be written");
-        assert_eq!(
-            serde_json::from_value::<SendEnvelope>(again).expect("and read"),
-            request
-        );
+        assert!(was_read, "what fits the schema is read");
     }
 });

@@ -2,6 +2,7 @@
 
 mod bench;
 mod defects;
+mod fuzz;
 mod postgres;
 mod reference;
 mod schemas;
@@ -14,6 +15,7 @@ tasks:
   schemas        write claudemesh-proto/schemas anew from the types
   reference      write docs/reference anew from the tables
   defects        write docs/defects.md anew from the tests
+  fuzz [ARGS]    run the fuzz targets, ten minutes each; see fuzz/README.md
   bench [ARGS]   measure the broker in release; see `cargo xtask bench --help`
   test [ARGS]    run every test; those that need Postgres start one if its programs are installed";
 
@@ -23,6 +25,7 @@ fn main() -> anyhow::Result<()> {
         Some("schemas") => schemas::write(),
         Some("reference") => reference::write(),
         Some("defects") => defects::write(),
+        Some("fuzz") => fuzz::run(&arguments.collect::<Vec<_>>()),
         Some("bench") => bench::run(&arguments.collect::<Vec<_>>()),
         Some("test") => tests::run(&arguments.collect::<Vec<_>>()),
         Some(other) => bail!("unknown task {other}\n{TASKS}"),

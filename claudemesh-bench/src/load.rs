@@ -21,7 +21,7 @@ use crate::wire::{self, Member, Received, Wire};
 /// Most acknowledgements in one frame: the protocol's limit.
 const MAX_ACKS: usize = 256;
 /// How long what is under way at the end may take to arrive.
-const DRAIN: Duration = Duration::from_secs(20);
+pub(crate) const DRAIN: Duration = Duration::from_secs(20);
 /// Connections that are opened beside each other.
 const CONNECTING: usize = 32;
 
@@ -158,7 +158,7 @@ fn bump(cell: &Cell<u64>, by: u64) {
     cell.set(cell.get() + by);
 }
 
-fn nanos(duration: Duration) -> u64 {
+pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -273,7 +273,7 @@ pub(crate) async fn run(
 }
 
 /// A ciphertext in base64.
-fn body(bytes: usize) -> String {
+pub(crate) fn body(bytes: usize) -> String {
     let letters = bytes.div_ceil(3) * 4;
     "bWVzaCBu".chars().cycle().take(letters).collect()
 }

@@ -2,6 +2,7 @@
 
 mod broker;
 mod load;
+mod nats;
 mod plot;
 mod process;
 mod reference;

@@ -40,6 +40,7 @@ pub(crate) const SCENARIOS: &[(&str, &str)] = &[
     ),
     ("start", "start with an existing store"),
     ("postgres", "50 senders to 50 receivers on Postgres"),
+    ("nats", "50 senders to 50 receivers on NATS JetStream, for scale"),
     ("growth-peers", "pairs from 1 to 200"),
     ("growth-mesh", "10 pairs in meshes of 20 to 1,000 connected peers"),
     ("growth-payload", "messages from 100 bytes to 100 KB"),
@@ -118,6 +119,7 @@ impl Bench {
             "open-loop" => self.open_loop().await,
             "start" => self.start().await,
             "postgres" => self.postgres().await,
+            "nats" => self.nats().await,
             "growth-peers" => self.growth_peers().await,
             "growth-mesh" => self.growth_mesh().await,
             "growth-payload" => self.growth_payload().await,
@@ -369,6 +371,14 @@ impl Bench {
             measured.delivered_per_second >= 5_000.0,
         );
         stage.end().await
+    }
+
+    async fn nats(&mut self) -> anyhow::Result<()> {
+        match crate::nats::pairs(50, 8, &Plan::new(Vec::new(), self.seconds)).await? {
+            Some(measured) => self.record("for scale: 50 → 50, window 8, NATS JetStream", &measured),
+            None => self.report.fact("50 → 50 on NATS JetStream", "not run: no nats-server found"),
+        }
+        Ok(())
     }
 
     /// Runs the same load at several sizes, and draws throughput, latency and CPU.

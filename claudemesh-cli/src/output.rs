@@ -42,6 +42,11 @@ impl Style {
     }
 }
 
+/// A remark for a person, to standard error.
+pub(crate) fn warn(text: impl AsRef<str>) {
+    let _ = writeln!(io::stderr().lock(), "warning: {}", text.as_ref());
+}
+
 impl Output {
     /// Text with colours if standard output is a terminal that has them and `NO_COLOR` is not set.
     pub(crate) fn new(json: bool, quiet: bool) -> Self {
@@ -77,7 +82,7 @@ impl Output {
 
     /// A remark that must not mix with results: to standard error, in JSON mode too.
     pub(crate) fn warn(self, text: impl AsRef<str>) {
-        let _ = writeln!(io::stderr().lock(), "warning: {}", text.as_ref());
+        warn(text);
     }
 
     /// The JSON document of the command; nothing in text mode.

@@ -2,23 +2,30 @@
 
 use super::Context;
 use crate::config::MeshEntry;
+use crate::output::{one_line, warn};
 use crate::{CliError, Config};
 use claudemesh_client::http::BrokerHttp;
 use claudemesh_client::secure::FileKeyStore;
-use claudemesh_client::{ClientError, ConnectionState, Identity, MeshClient, MeshClientBuilder, Resolved, Sent};
+use claudemesh_client::{
+    ClientError, ClientEvent, ConnectionState, EventStream, Identity, MeshClient, MeshClientBuilder, Resolved, Sent,
+};
 use claudemesh_crypto::random_id;
 use claudemesh_proto::http::PatchMember;
 use claudemesh_proto::model::{Member, MemberId, Priority};
 use claudemesh_proto::ops::RemoveMember;
 use claudemesh_proto::{ErrorCode, Operation};
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::time::sleep;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 
 /// How long a command waits for the broker to accept it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 /// After how many failed tries it gives up before that.
 const MAX_ATTEMPTS: u32 = 2;
+/// How long the end of a command waits for the look at the group keys, and for its warnings.
+const CHECK_LIMIT: Duration = Duration::from_secs(2);
 /// How often it looks for failed tries.
 const LOOK: Duration = Duration::from_millis(25);
 
@@ -28,6 +35,8 @@ pub(crate) struct Session {
     pub(crate) mesh: MeshEntry,
     /// The connection.
     pub(crate) client: MeshClient,
+    /// Shows warnings until the connection ends.
+    telling: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Session {
@@ -40,10 +49,15 @@ impl Session {
     /// Connects to a mesh as an observer.
     pub(crate) async fn observe_mesh(context: &Context, mesh: &MeshEntry) -> Result<Self, CliError> {
         let identity = context.config.identity(mesh)?;
-        let client = connect(builder(&context.config, identity).observer(true)).await;
+        Self::connect(mesh, builder(&context.config, identity).observer(true)).await
+    }
+
+    async fn connect(mesh: &MeshEntry, builder: MeshClientBuilder) -> Result<Self, CliError> {
+        let (client, telling) = connect_telling(builder).await.map_err(|error| reach(error, mesh))?;
         Ok(Self {
             mesh: mesh.clone(),
-            client: client.map_err(|error| reach(error, mesh))?,
+            client,
+            telling: Mutex::new(Some(telling)),
         })
     }
 
@@ -51,11 +65,7 @@ impl Session {
     pub(crate) async fn join_in(context: &Context) -> Result<Self, CliError> {
         let mesh = context.config.mesh(context.mesh.as_deref())?;
         let identity = context.config.identity(mesh)?;
-        let client = connect(builder(&context.config, identity)).await;
-        Ok(Self {
-            mesh: mesh.clone(),
-            client: client.map_err(|error| reach(error, mesh))?,
-        })
+        Self::connect(mesh, builder(&context.config, identity)).await
     }
 
     /// Sends a request and waits for its reply.
@@ -124,9 +134,14 @@ impl Session {
             .member)
     }
 
-    /// Ends the connection when what is on its way has arrived.
+    /// Ends the connection when what is on its way has arrived. What the look at the group keys found is shown first.
     pub(crate) async fn close(&self) {
+        self.client.wait_keys_checked(CHECK_LIMIT).await;
         self.client.close().await;
+        let telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(telling) = telling {
+            let _ = timeout(CHECK_LIMIT, telling).await;
+        }
     }
 }
 
@@ -144,9 +159,14 @@ pub(crate) fn builder(config: &Config, identity: Identity) -> MeshClientBuilder 
         .channel("terminal")
 }
 
-/// Connects, and gives up after the second failure: who waits at a terminal wants to know now.
+/// Connects, and gives up after the second failure: who waits at a terminal wants to know now. Warnings are shown.
 pub(crate) async fn connect(builder: MeshClientBuilder) -> Result<MeshClient, ClientError> {
+    connect_telling(builder).await.map(|(client, _)| client)
+}
+
+async fn connect_telling(builder: MeshClientBuilder) -> Result<(MeshClient, JoinHandle<()>), ClientError> {
     let client = builder.start()?;
+    let telling = tokio::spawn(tell_warnings(client.events()));
     let failing = async {
         loop {
             if let ConnectionState::Reconnecting { attempt, error } = client.state()
@@ -165,10 +185,22 @@ pub(crate) async fn connect(builder: MeshClientBuilder) -> Result<MeshClient, Cl
         error = failing => Err(error),
     };
     match result {
-        Ok(()) => Ok(client),
+        Ok(()) => Ok((client, telling)),
         Err(error) => {
             client.close().await;
             Err(error)
+        }
+    }
+}
+
+/// Shows what a person should know and no result says: a forked group log, a false receipt, a clock that is wrong.
+async fn tell_warnings(mut events: EventStream) {
+    let mut told = HashSet::new();
+    while let Some(event) = events.next().await {
+        if let ClientEvent::Warning(text) = event
+            && told.insert(text.clone())
+        {
+            warn(one_line(&text));
         }
     }
 }

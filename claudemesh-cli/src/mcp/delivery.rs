@@ -76,7 +76,7 @@ impl Desk {
                 }
                 ClientEvent::Message(message) if current == Some(MessageMode::Inbox) => self.point(&message).await,
                 ClientEvent::Lagged(_) if current == Some(MessageMode::Inbox) => self.mail.pointed(),
-                ClientEvent::Warning(warning) => tracing::warn!(mesh = client.identity().slug, warning),
+                ClientEvent::Warning(warning) => self.mail.warn(&client.identity().slug, &warning),
                 event if current == Some(MessageMode::Push) => self.notify(&client, &event).await,
                 _ => {}
             }

@@ -5,7 +5,7 @@ use super::render;
 use super::surface::TOOL_RESULT;
 use claudemesh_client::Message;
 use serde_json::{Map, Value, json};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -19,9 +19,14 @@ const ATTACHED_BYTES: usize = 16_000;
 const SHOWN: usize = 100;
 const SHOWN_BYTES: usize = 1_000_000;
 
-/// Key of attached messages in a structured result, and of the remark about them. No tool has such a key.
+/// Most warnings that wait for the next tool result, and most that are remembered as told.
+const WARNINGS: usize = 16;
+const TOLD: usize = 256;
+
+/// Key of attached messages in a structured result, of the remark about them, and of warnings. No tool has such a key.
 pub(super) const MESSAGES_KEY: &str = "_pending_messages";
 pub(super) const NOTE_KEY: &str = "_pending_note";
+pub(super) const WARNINGS_KEY: &str = "_pending_warnings";
 
 /// The messages of all meshes.
 #[derive(Default)]
@@ -38,6 +43,10 @@ struct State {
     shown: VecDeque<(Message, &'static str)>,
     /// Messages that the model was told of without proof that it was.
     pointers: usize,
+    /// What the user should know of, the oldest first.
+    warnings: VecDeque<String>,
+    /// What has been among those.
+    told: HashSet<String>,
 }
 
 /// What is added to a tool result.
@@ -83,7 +92,24 @@ impl Mail {
         self.state().pointers += 1;
     }
 
-    /// Takes messages that go with the next tool result; they count as shown.
+    /// Keeps what a person should know of a mesh for the next tool result; the same only once.
+    pub(super) fn warn(&self, mesh: &str, text: &str) {
+        let text = render::quote(&format!("mesh {mesh}: {text}"));
+        let mut state = self.state();
+        if state.told.len() >= TOLD {
+            // Rather twice than not at all.
+            state.told.clear();
+        }
+        if !state.told.insert(text.clone()) {
+            return;
+        }
+        if state.warnings.len() >= WARNINGS {
+            state.warnings.pop_front();
+        }
+        state.warnings.push_back(text);
+    }
+
+    /// Takes messages and warnings that go with the next tool result; the messages count as shown.
     pub(super) fn attach(&self, several_meshes: bool) -> Option<Attachment> {
         let mut state = self.state();
         let mut bytes = 0;
@@ -98,11 +124,12 @@ impl Mail {
             taken.extend(state.waiting.pop_front());
         }
         let left = state.waiting.len() + std::mem::take(&mut state.pointers);
-        if taken.is_empty() && left == 0 {
+        let warnings = std::mem::take(&mut state.warnings);
+        if taken.is_empty() && left == 0 && warnings.is_empty() {
             return None;
         }
         let note = note(taken.len(), left);
-        let attachment = Attachment::new(&taken, note, several_meshes);
+        let attachment = Attachment::new(&taken, note, warnings, several_meshes);
         for message in taken {
             message.ack_surfaced(TOOL_RESULT);
             state.remember(message, TOOL_RESULT);
@@ -207,7 +234,7 @@ fn note(attached: usize, left: usize) -> String {
 }
 
 impl Attachment {
-    fn new(messages: &[Message], note: String, several_meshes: bool) -> Self {
+    fn new(messages: &[Message], note: String, warnings: VecDeque<String>, several_meshes: bool) -> Self {
         let entry = |message: &Message| {
             let mut entry = json!(**message);
             entry["text"] = json!(render::body(message));
@@ -218,16 +245,25 @@ impl Attachment {
             .iter()
             .map(|message| render::full(message, several_meshes))
             .collect();
+        let remark = (!note.is_empty()).then(|| format!("[claudemesh: {note}]"));
+        let alarms = warnings.iter().map(|warning| render::alarm(warning));
         let text = text
             .into_iter()
-            .chain([format!("[claudemesh: {note}]")])
+            .chain(remark)
+            .chain(alarms)
             .collect::<Vec<_>>()
             .join("\n\n");
         let mut members = Map::new();
         if !messages.is_empty() {
             members.insert(MESSAGES_KEY.to_owned(), messages.iter().map(entry).collect());
         }
-        members.insert(NOTE_KEY.to_owned(), Value::String(note));
+        if !note.is_empty() {
+            members.insert(NOTE_KEY.to_owned(), Value::String(note));
+        }
+        if !warnings.is_empty() {
+            let alarms = warnings.iter().map(|warning| render::alarm(warning)).collect();
+            members.insert(WARNINGS_KEY.to_owned(), alarms);
+        }
         Self { members, text }
     }
 }

@@ -109,6 +109,11 @@ pub(super) fn remarks(message: &ReceivedMessage) -> String {
         .collect()
 }
 
+/// What the user should know of a mesh. The text is quoted already.
+pub(super) fn alarm(text: &str) -> String {
+    format!("{MARK} warning, tell your user: {text}]")
+}
+
 /// The whole message: its text, then who wrote it and how to answer.
 pub(super) fn full(message: &ReceivedMessage, several_meshes: bool) -> String {
     format!(

@@ -73,7 +73,6 @@ impl<'a> Watch<'a> {
                         self.poll().await?;
                         self.receipt(&receipt)?;
                     }
-                    Some(ClientEvent::Warning(text)) => self.out.warn(text),
                     Some(ClientEvent::Connection(state)) if state.is_closed() => return Ok(()),
                     Some(_) => {}
                     None => return Ok(()),

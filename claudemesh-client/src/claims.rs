@@ -40,15 +40,20 @@ pub(crate) struct Doubts {
 #[derive(Default)]
 struct State {
     queue: VecDeque<Doubt>,
-    /// Who was looked at: each member is told of once.
-    reached: HashSet<KeyHex>,
+    /// Who was looked at, for groups or for a message to another member: each is told of once.
+    seen: HashSet<(KeyHex, Option<PublicKey>)>,
 }
 
 impl Doubts {
     pub(crate) fn push(&self, doubt: Doubt) {
         let mut state = lock(&self.state);
-        if let Doubt::Reached { recipient, .. } | Doubt::Stranger { recipient, .. } = &doubt
-            && (state.reached.len() >= REMEMBERED || !state.reached.insert(recipient.clone()))
+        let subject = match &doubt {
+            Doubt::Reached { recipient, .. } => Some((recipient.clone(), None)),
+            Doubt::Stranger { recipient, target, .. } => Some((recipient.clone(), Some(*target))),
+            Doubt::TakenBack { .. } => None,
+        };
+        if let Some(subject) = subject
+            && (state.seen.len() >= REMEMBERED || !state.seen.insert(subject))
         {
             return;
         }

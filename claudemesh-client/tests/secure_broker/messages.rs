@@ -92,6 +92,20 @@ async fn a_direct_message_repeated_to_a_new_process_shows_its_age() {
     remarks(&message, "is an old one that was repeated");
 }
 
+/// Nor does it have numbers to compare with, unless the program keeps its inbox.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn undetectable_a_group_message_repeated_to_a_new_process() {
+    let mut stage = stage().await;
+    stage.from_ana("@all", "pay ben").await;
+    assert_eq!(recv_text(&stage.vic).await, "pay ben");
+    let push = stage.vic.proxy.push_number(1).await;
+    stage.vic.restart().await;
+    stage.vic.proxy.inject(push);
+    let message = stage.vic.message().await;
+    assert_eq!(message.text.as_deref(), Some("pay ben"));
+    assert!(message.authenticated && message.warnings.is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dropped_messages_are_counted_with_the_next_one() {
     let stage = stage().await;

@@ -1,6 +1,6 @@
 //! Receipts that are false.
 
-use crate::kit::{self, recv, recv_text};
+use crate::kit::{self, eventually, recv, recv_text};
 use crate::proxy::{Way, remarks, stranger};
 use crate::stage::{seat_key, stage};
 use claudemesh_client::ClientEvent;
@@ -17,6 +17,16 @@ fn receipt(id: &str, recipient: &str, stage: &str) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn receipts_of_recipients_that_cannot_be_are_told() {
     let stage = stage().await;
+    // That ben gets messages to all says nothing about those to ana.
+    stage.vic.send_text("@all", "for both", Priority::Now).await.unwrap();
+    assert_eq!(recv_text(&stage.ben).await, "for both");
+    eventually("a receipt of ben", || async {
+        let receipts = stage.vic.proxy.seen(Way::Down, "receipt");
+        let by_ben =
+            |receipt: &Value| receipt["recipient"] == json!(stage.ben.key()) && receipt["stage"] == "delivered";
+        receipts.iter().any(by_ben).then_some(())
+    })
+    .await;
     let sent = stage.vic.send_text("ana", "for ana", Priority::Now).await.unwrap();
     stage
         .vic

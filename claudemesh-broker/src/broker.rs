@@ -1,7 +1,7 @@
 //! The broker as a whole: its settings, store, live meshes and counters.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::hub::Hub;
+use crate::mesh::Now;
 use crate::metrics::Metrics;
 use crate::security::rate_limit::RateLimiter;
 use crate::security::replay::ReplayGuard;
@@ -41,6 +42,16 @@ impl fmt::Debug for Broker {
         f.debug_struct("Broker")
             .field("config", &self.config)
             .finish_non_exhaustive()
+    }
+}
+
+/// The time by both clocks: for the rules of `mesh`.
+#[must_use]
+pub fn now() -> Now {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    Now {
+        wall_ms: now_ms(),
+        steady_ms: i64::try_from(START.elapsed().as_millis()).unwrap_or(i64::MAX),
     }
 }
 

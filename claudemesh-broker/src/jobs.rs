@@ -6,7 +6,7 @@ use std::time::Duration;
 use claudemesh_proto::model::{DeliveryStage, Timestamp};
 
 use crate::Broker;
-use crate::broker::now_ms;
+use crate::broker::{now, now_ms};
 use crate::hub::{PENDING_STATUS_MS, by_mesh, run_outputs, send_receipts};
 
 /// How often leases and deadlines of deliveries are looked at.
@@ -51,19 +51,19 @@ where
 }
 
 fn delivery_tick(broker: &Arc<Broker>) {
-    let now = now_ms();
+    let now = now();
     for mesh in broker.hub.all() {
         let mut guard = mesh.lock();
         let state = &mut *guard;
-        if state.delivery.next_deadline().is_some_and(|deadline| deadline <= now) {
+        if state.delivery.next_deadline().is_due(now) {
             state.delivery.tick(now, &state.mesh);
-            run_outputs(broker, &mesh, state, now);
+            run_outputs(broker, &mesh, state, now.wall_ms);
         }
     }
 }
 
 async fn status_sweep(broker: &Arc<Broker>) {
-    let now = now_ms();
+    let now = now();
     let mut flipped = 0;
     for mesh in broker.hub.all() {
         let mut guard = mesh.lock();
@@ -75,13 +75,13 @@ async fn status_sweep(broker: &Arc<Broker>) {
                 state.delivery.session_changed(now, view, &state.mesh);
             }
         }
-        run_outputs(broker, &mesh, state, now);
+        run_outputs(broker, &mesh, state, now.wall_ms);
     }
     broker.metrics.sweep_done();
     tracing::debug!(flipped, "status sweep");
     if let Err(error) = broker
         .store
-        .sweep_pending_status(Timestamp::from_ms(now.saturating_sub(PENDING_STATUS_MS)))
+        .sweep_pending_status(Timestamp::from_ms(now.wall_ms.saturating_sub(PENDING_STATUS_MS)))
         .await
     {
         tracing::warn!(%error, "kept hook reports were not swept");

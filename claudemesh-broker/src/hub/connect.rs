@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::events::system_event;
 use super::{LiveMesh, peer_state_row, run_outputs};
 use crate::Broker;
-use crate::broker::now_ms;
+use crate::broker::{now as both_clocks, now_ms};
 use crate::context::Session;
 use crate::mesh::{Connected, SessionFacts};
 use crate::outbound::{CloseReason, Outbound};
@@ -105,14 +105,14 @@ pub async fn connect(
             ));
         };
         if let Some(status) = pending {
-            state.mesh.hook_status(&presence, status, now);
+            state.mesh.hook_status(&presence, status, both_clocks());
         }
         state.attach(session.clone());
         let ack = hello_ack(broker, state, &session, &connected, waiting_low, now);
         state.send([&presence], &ServerFrame::HelloAck(Box::new(ack)));
         announce_join(state, &session, &connected);
         if let Some(view) = state.mesh.session_view(&presence) {
-            state.delivery.session_opened(now, view, &state.mesh);
+            state.delivery.session_opened(both_clocks(), view, &state.mesh);
         }
         run_outputs(broker, mesh, state, now);
         broker.metrics.sessions(&mesh.id, state.mesh.connection_count());
@@ -173,7 +173,7 @@ pub async fn disconnect(broker: &Arc<Broker>, session: &Arc<Session>) {
         };
         let data = json!({ "name": name, "pubkey": session.sender_key(), "memberPubkey": session.member_key });
         state.send(&left.audience, &system_event(&mesh.id, "peer_left", data));
-        state.delivery.session_closed(now, &session.presence, &state.mesh);
+        state.delivery.session_closed(both_clocks(), &session.presence, &state.mesh);
         run_outputs(broker, mesh, state, now);
         broker.metrics.sessions(&mesh.id, state.mesh.connection_count());
         let audit = (!session.observer).then(|| AuditEvent {

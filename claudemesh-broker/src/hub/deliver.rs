@@ -9,7 +9,7 @@ use claudemesh_proto::model::{DeliveryStage, KeyHex, MemberId, MeshId, MessageId
 
 use super::{LiveMesh, LiveState};
 use crate::Broker;
-use crate::broker::now_ms;
+use crate::broker::now;
 use crate::mesh::{LoadRequest, Message, MessageFacts, Output};
 use crate::store::{EndedDelivery, Outcome, StageChange, StageOutcome, StoreError, StoredMessage, Write, WriteKind};
 
@@ -188,7 +188,7 @@ fn load(broker: &Arc<Broker>, mesh: &Arc<LiveMesh>, request: LoadRequest) {
 /// Reads what delivery asks for and hands it in.
 pub(crate) async fn answer_load(broker: &Arc<Broker>, mesh: &Arc<LiveMesh>, request: LoadRequest) {
     let read = read_pages(broker, mesh, &request).await;
-    let now = now_ms();
+    let now = now();
     let mut state = mesh.lock();
     let state = &mut *state;
     match read {
@@ -198,7 +198,7 @@ pub(crate) async fn answer_load(broker: &Arc<Broker>, mesh: &Arc<LiveMesh>, requ
             state.delivery.load_failed(now, &request);
         }
     }
-    run_outputs(broker, mesh, state, now);
+    run_outputs(broker, mesh, state, now.wall_ms);
 }
 
 /// Reads waiting messages in pages that grow, until there are as many as asked for or they hold enough bytes: one

@@ -8,7 +8,7 @@ use claudemesh_proto::model::{KeyHex, Timestamp};
 
 use super::run_outputs;
 use crate::Broker;
-use crate::broker::now_ms;
+use crate::broker::now as both_clocks;
 use crate::errors::ToErrorFrame as _;
 use crate::store::PendingStatus;
 
@@ -22,7 +22,7 @@ pub async fn hook_status(
     member_key: &KeyHex,
     report: HookStatus,
 ) -> Result<HookStatusResult, ErrorFrame> {
-    let now = now_ms();
+    let now = both_clocks();
     let mut found = None;
     for mesh in broker.hub.all() {
         let mut guard = mesh.lock();
@@ -44,7 +44,7 @@ pub async fn hook_status(
         if let Some(view) = state.mesh.session_view(&presence) {
             state.delivery.session_changed(now, view, &state.mesh);
         }
-        run_outputs(broker, &mesh, state, now);
+        run_outputs(broker, &mesh, state, now.wall_ms);
         found = Some(presence);
     }
     if let Some(presence) = found {
@@ -67,7 +67,7 @@ pub async fn hook_status(
             cwd: report.cwd.clone(),
             session_id: report.session_id.clone(),
             status: report.status,
-            created_at: Timestamp::from_ms(now),
+            created_at: Timestamp::from_ms(now.wall_ms),
         };
         broker
             .store

@@ -10,7 +10,7 @@ use super::events::system_event;
 use super::rows::member_facts;
 use super::{LiveMesh, run_outputs, send_receipts};
 use crate::Broker;
-use crate::broker::now_ms;
+use crate::broker::{now as both_clocks, now_ms};
 use crate::errors::ToErrorFrame as _;
 use crate::outbound::CloseReason;
 use crate::store::AuditEvent;
@@ -122,7 +122,7 @@ pub async fn remove_member(
         .map(|member| member.facts.name.clone())
         .unwrap_or_default();
     send_receipts(state, &ended, DeliveryStage::Revoked, now);
-    state.delivery.member_removed(now, member);
+    state.delivery.member_removed(both_clocks(), member);
     let Some(removed) = state.mesh.remove_member(member) else {
         return Ok(());
     };

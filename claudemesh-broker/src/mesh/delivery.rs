@@ -15,7 +15,7 @@
 //!   that has to wait holds up its sender's later ones of the class, and nobody else's.
 
 use super::queue::MemberQueue;
-use super::{Mesh, Message, SessionView};
+use super::{Deadlines, Mesh, Message, Now, SessionView};
 use claudemesh_proto::model::{DeliveryStage, MemberId, MessageId, PresenceId, Priority};
 use claudemesh_proto::ops::Waiting;
 use std::collections::{BTreeMap, HashMap};
@@ -139,19 +139,13 @@ impl Grants for Mesh {
 
 /// What a queue needs to act.
 pub(super) struct Context<'a> {
-    pub(super) now_ms: i64,
+    pub(super) now: Now,
     pub(super) limits: &'a Limits,
     pub(super) grants: &'a dyn Grants,
     pub(super) out: &'a mut Vec<Output>,
     pub(super) tickets: &'a mut u64,
-    wake_at_ms: &'a mut Option<i64>,
-}
-
-impl Context<'_> {
-    /// Makes sure that [`Delivery::tick`] is called at this time.
-    pub(super) fn wake(&mut self, at_ms: i64) {
-        *self.wake_at_ms = Some(self.wake_at_ms.map_or(at_ms, |wake| wake.min(at_ms)));
-    }
+    /// When [`Delivery::tick`] has to be called, at the latest.
+    pub(super) wake: &'a mut Deadlines,
 }
 
 /// Delivery in one mesh.
@@ -163,7 +157,7 @@ pub struct Delivery {
     sessions: HashMap<PresenceId, (MemberId, u64)>,
     out: Vec<Output>,
     tickets: u64,
-    wake_at_ms: Option<i64>,
+    wake: Deadlines,
 }
 
 impl Delivery {
@@ -189,66 +183,73 @@ impl Delivery {
 
     /// When [`Delivery::tick`] has to be called next, at the latest. Look at it after every event.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<i64> {
-        self.wake_at_ms
+    pub fn next_deadline(&self) -> Deadlines {
+        self.wake
     }
 
     /// A message for `member` is on disk. Call it for each recipient, in the order of `seq`, after the commit.
-    pub fn accepted(&mut self, now_ms: i64, member: &MemberId, message: Arc<Message>, grants: &dyn Grants) {
-        self.with(now_ms, member, grants, |queue, context| {
-            queue.accepted(message, context)
-        });
+    pub fn accepted(&mut self, now: Now, member: &MemberId, message: Arc<Message>, grants: &dyn Grants) {
+        self.with(now, member, grants, |queue, context| queue.accepted(message, context));
     }
 
     /// The store has answered. `messages` are in the order of `seq`; `more`: there are others after them.
     pub fn loaded(
         &mut self,
-        now_ms: i64,
+        now: Now,
         request: &LoadRequest,
         messages: Vec<Arc<Message>>,
         more: bool,
         grants: &dyn Grants,
     ) {
-        self.with(now_ms, &request.member, grants, |queue, context| {
+        self.with(now, &request.member, grants, |queue, context| {
             queue.loaded(request, messages, more, context)
         });
     }
 
     /// The store could not answer; it is asked again after a pause.
-    pub fn load_failed(&mut self, now_ms: i64, request: &LoadRequest) {
-        let retry_at_ms = now_ms.saturating_add(self.limits.retry_ms);
-        self.with(now_ms, &request.member, &refuse_all, |queue, context| {
+    pub fn load_failed(&mut self, now: Now, request: &LoadRequest) {
+        let retry_at_ms = now.steady_ms.saturating_add(self.limits.retry_ms);
+        self.with(now, &request.member, &refuse_all, |queue, context| {
             queue.load_failed(request, retry_at_ms, context);
         });
     }
 
+    /// The store may hold messages that nobody was told of: everything that waits is read again. What is in memory stays
+    /// there, leases too; what was not known comes late.
+    pub fn read_again(&mut self, now: Now, grants: &dyn Grants) {
+        let members: Vec<_> = self.queues.keys().cloned().collect();
+        for member in members {
+            self.with(now, &member, grants, |queue, context| queue.read_again(context));
+        }
+    }
+
     /// A session is ready to get messages.
-    pub fn session_opened(&mut self, now_ms: i64, view: SessionView, grants: &dyn Grants) {
+    pub fn session_opened(&mut self, now: Now, view: SessionView, grants: &dyn Grants) {
         let member = view.member.clone();
         self.sessions
             .insert(view.presence.clone(), (member.clone(), view.ordinal));
         self.queues
             .entry(member.clone())
             .or_insert_with(|| MemberQueue::new(member.clone()));
-        self.with(now_ms, &member, grants, |queue, context| {
+        self.with(now, &member, grants, |queue, context| {
             queue.session_opened(view, context)
         });
     }
 
     /// Status, groups or visibility of a session may have changed.
-    pub fn session_changed(&mut self, now_ms: i64, view: SessionView, grants: &dyn Grants) {
+    pub fn session_changed(&mut self, now: Now, view: SessionView, grants: &dyn Grants) {
         let member = view.member.clone();
-        self.with(now_ms, &member, grants, |queue, context| {
+        self.with(now, &member, grants, |queue, context| {
             queue.session_changed(view, context)
         });
     }
 
     /// A session is gone: what it had goes to another one or waits.
-    pub fn session_closed(&mut self, now_ms: i64, presence: &PresenceId, grants: &dyn Grants) {
+    pub fn session_closed(&mut self, now: Now, presence: &PresenceId, grants: &dyn Grants) {
         let Some((member, ordinal)) = self.sessions.remove(presence) else {
             return;
         };
-        self.with(now_ms, &member, grants, |queue, context| {
+        self.with(now, &member, grants, |queue, context| {
             queue.session_closed(ordinal, context)
         });
         if self.queues.get(&member).is_some_and(MemberQueue::is_idle) {
@@ -256,23 +257,29 @@ impl Delivery {
         }
     }
 
-    /// A session has acknowledged a message, whatever the stage; any session of the member may. Returns whether it was
-    /// still to be delivered. The store records the stage in any case: memory does not know all messages.
-    pub fn acked(&mut self, now_ms: i64, presence: &PresenceId, message: &MessageId, grants: &dyn Grants) -> bool {
-        let Some((member, ordinal)) = self.sessions.get(presence).cloned() else {
-            return false;
-        };
-        self.with(now_ms, &member, grants, |queue, context| {
-            queue.acked(ordinal, message, context)
-        })
-        .unwrap_or(false)
+    /// A session has acknowledged messages, whatever the stage; any session of the member may, and it may be gone by now.
+    /// Call it once the store has the stages, with all at once: what one of them lets through must not be another.
+    /// Returns how many were still to be delivered.
+    pub fn acked<'a>(
+        &mut self,
+        now: Now,
+        member: &MemberId,
+        presence: &PresenceId,
+        messages: impl IntoIterator<Item = &'a MessageId>,
+        grants: &dyn Grants,
+    ) -> usize {
+        let ordinal = self.sessions.get(presence).map(|(_, ordinal)| *ordinal);
+        let acked = self.with(now, member, grants, |queue, context| {
+            queue.acked(ordinal, messages, context)
+        });
+        acked.unwrap_or(0)
     }
 
     /// A session asks for waiting messages of these classes (all if empty), whatever its status. Without `peek` it has
     /// them under lease, or for good if it does not acknowledge: then record each as delivered.
     pub fn pull(
         &mut self,
-        now_ms: i64,
+        now: Now,
         presence: &PresenceId,
         priorities: &[Priority],
         limit: usize,
@@ -283,27 +290,28 @@ impl Delivery {
         let Some((member, ordinal)) = self.sessions.get(presence).cloned() else {
             return nothing;
         };
-        self.with(now_ms, &member, grants, |queue, context| {
+        self.with(now, &member, grants, |queue, context| {
             queue.pull(ordinal, priorities, limit, peek, context)
         })
         .unwrap_or(nothing)
     }
 
-    /// Ends leases and messages whose time is over. Returns when to call it next.
-    pub fn tick(&mut self, now_ms: i64, grants: &dyn Grants) -> Option<i64> {
-        self.wake_at_ms = None;
+    /// Ends leases and messages whose time is over.
+    pub fn tick(&mut self, now: Now, grants: &dyn Grants) {
+        self.wake = Deadlines::default();
         let members: Vec<_> = self.queues.keys().cloned().collect();
         for member in members {
-            self.with(now_ms, &member, grants, |queue, context| queue.tick(context));
+            self.with(now, &member, grants, |queue, context| queue.tick(context));
         }
         self.queues.retain(|_, queue| !queue.is_idle());
-        self.wake_at_ms = self.queues.values().filter_map(|queue| queue.deadline(now_ms)).min();
-        self.wake_at_ms
+        for queue in self.queues.values() {
+            self.wake.merge(queue.deadline(now));
+        }
     }
 
     /// A member is out of the mesh: what is in memory for it ends as `revoked`. The store has to end the rest.
-    pub fn member_removed(&mut self, now_ms: i64, member: &MemberId) {
-        self.with(now_ms, member, &refuse_all, |queue, context| queue.revoke(context));
+    pub fn member_removed(&mut self, now: Now, member: &MemberId) {
+        self.with(now, member, &refuse_all, |queue, context| queue.revoke(context));
         self.queues.remove(member);
         self.sessions.retain(|_, (owner, _)| owner != member);
     }
@@ -329,34 +337,30 @@ impl Delivery {
     ///
     /// # Panics
     /// If it does not hold.
-    pub fn invariants(&self, now_ms: i64) {
+    pub fn invariants(&self, now: Now) {
         for queue in self.queues.values() {
             queue.invariants();
             assert!(!queue.is_idle(), "a queue that is of no use is kept");
-            if let Some(deadline) = queue.deadline(now_ms) {
-                assert!(
-                    self.wake_at_ms.is_some_and(|wake| wake <= deadline),
-                    "nobody wakes at {deadline}"
-                );
-            }
+            let deadline = queue.deadline(now);
+            assert!(self.wake.cover(deadline), "nobody wakes at {deadline:?}");
         }
     }
 
     fn with<T>(
         &mut self,
-        now_ms: i64,
+        now: Now,
         member: &MemberId,
         grants: &dyn Grants,
         act: impl FnOnce(&mut MemberQueue, &mut Context<'_>) -> T,
     ) -> Option<T> {
         let queue = self.queues.get_mut(member)?;
         let mut context = Context {
-            now_ms,
+            now,
             limits: &self.limits,
             grants,
             out: &mut self.out,
             tickets: &mut self.tickets,
-            wake_at_ms: &mut self.wake_at_ms,
+            wake: &mut self.wake,
         };
         Some(act(queue, &mut context))
     }

@@ -1,8 +1,9 @@
 //! The messages of one recipient and one delivery class: those that wait, and those that a session has under lease.
 
-use super::Message;
 use super::delivery::{Limits, LoadRequest};
-use std::collections::{BTreeMap, HashMap};
+use super::{Deadlines, Message, Now};
+use claudemesh_proto::model::MessageId;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ pub(super) struct Flight {
     pub(super) attempt: u32,
     /// Ordinal of the session.
     pub(super) session: u64,
-    /// When it counts as lost.
+    /// When it counts as lost, by the steady clock.
     pub(super) deadline_ms: i64,
 }
 
@@ -40,6 +41,8 @@ struct Load {
     request: LoadRequest,
     /// A message was accepted since, which the read may or may not have seen.
     overtaken: bool,
+    /// Messages that were acknowledged since and that memory does not know: the read may have seen them.
+    over: HashSet<MessageId>,
 }
 
 /// One lane. Memory holds a bounded window of it; the store holds the rest, all of it after `cursor`.
@@ -54,6 +57,7 @@ pub(super) struct Lane {
     /// Whether the store may hold messages after the cursor.
     more: bool,
     load: Option<Load>,
+    /// By the steady clock.
     retry_at_ms: i64,
 }
 
@@ -87,9 +91,9 @@ impl Lane {
         false
     }
 
+    /// Puts a message into memory. Unless the store is read up to here, [`Lane::pass`] has to be told too.
     pub(super) fn insert(&mut self, waiting: Waiting) {
         let seq = waiting.message.seq;
-        self.pass(seq);
         self.waiting_bytes += waiting.message.size();
         let before = self.waiting.insert(seq, waiting);
         debug_assert!(before.is_none() && !self.flights.contains_key(&seq));
@@ -169,9 +173,13 @@ impl Lane {
 
     /// Puts each message whose lease is over back in front, and with it all later ones of the same sender that are in
     /// flight: they are sent again in order. Returns what was put back.
-    pub(super) fn recall_lapsed(&mut self, now_ms: i64) -> Vec<Flight> {
+    pub(super) fn recall_lapsed(&mut self, now: Now) -> Vec<Flight> {
         let mut first_lapsed: HashMap<&str, i64> = HashMap::new();
-        for (&seq, flight) in self.flights.iter().filter(|(_, flight)| flight.deadline_ms <= now_ms) {
+        for (&seq, flight) in self
+            .flights
+            .iter()
+            .filter(|(_, flight)| flight.deadline_ms <= now.steady_ms)
+        {
             first_lapsed.entry(flight.message.sender()).or_insert(seq);
         }
         if first_lapsed.is_empty() {
@@ -198,10 +206,10 @@ impl Lane {
     }
 
     /// The read that this lane needs before its next message can be delivered, unless it is under way.
-    pub(super) fn wants_load(&self, now_ms: i64, limits: &Limits) -> bool {
+    pub(super) fn wants_load(&self, now: Now, limits: &Limits) -> bool {
         self.more
             && self.load.is_none()
-            && now_ms >= self.retry_at_ms
+            && now.steady_ms >= self.retry_at_ms
             && self.waiting.len() <= limits.window / 2
             && self.waiting_bytes <= limits.window_bytes / 2
     }
@@ -218,9 +226,29 @@ impl Lane {
             .get_or_insert_with(|| Load {
                 request: new(cursor),
                 overtaken: false,
+                over: HashSet::new(),
             })
             .request
             .clone()
+    }
+
+    /// Reads the store from the beginning. A read that is under way has begun too late.
+    pub(super) fn rewind(&mut self) {
+        self.cursor = i64::MIN;
+        self.more = true;
+        self.load = None;
+    }
+
+    /// Notes that a message is over that memory does not know.
+    pub(super) fn over_meanwhile(&mut self, id: &MessageId) {
+        if let Some(load) = &mut self.load {
+            load.over.insert(id.clone());
+        }
+    }
+
+    /// Whether a message that is being read was over before the read has ended.
+    pub(super) fn is_over_meanwhile(&self, id: &MessageId) -> bool {
+        self.load.as_ref().is_some_and(|load| load.over.contains(id))
     }
 
     /// Ends the read with this ticket. `false`: it is not the one under way.
@@ -249,11 +277,14 @@ impl Lane {
     }
 
     /// The next time at which something here ends: a lease, a message's time, a pause after a failed read.
-    pub(super) fn deadline(&self, now_ms: i64) -> Option<i64> {
+    pub(super) fn deadline(&self, now: Now) -> Deadlines {
         let leases = self.flights.values().map(|flight| flight.deadline_ms);
+        let pauses = self.more && self.load.is_none() && self.retry_at_ms > now.steady_ms;
         let expiries = self.waiting.values().map(|waiting| waiting.message.expires_at_ms);
-        let retry = (self.more && self.load.is_none() && self.retry_at_ms > now_ms).then_some(self.retry_at_ms);
-        leases.chain(expiries).chain(retry).min()
+        Deadlines {
+            wall_ms: expiries.min(),
+            steady_ms: leases.chain(pauses.then_some(self.retry_at_ms)).min(),
+        }
     }
 
     pub(super) fn invariants(&self) {
@@ -269,7 +300,6 @@ impl Lane {
             "a lane that is complete is being read"
         );
         let mut counts: HashMap<&str, usize> = HashMap::new();
-        let mut newest: HashMap<&str, i64> = HashMap::new();
         for (seq, flight) in &self.flights {
             assert!(!self.waiting.contains_key(seq), "{seq} waits and is in flight");
             let sender = flight.message.sender();
@@ -278,19 +308,10 @@ impl Lane {
                 "{sender} is in flight to two sessions"
             );
             *counts.entry(sender).or_default() += 1;
-            newest.insert(sender, *seq);
         }
         assert_eq!(counts.len(), self.streams.len());
         for (sender, count) in counts {
             assert_eq!(self.streams[sender].count, count);
-        }
-        for (seq, waiting) in &self.waiting {
-            assert!(*seq <= self.cursor);
-            let in_flight = newest.get(waiting.message.sender());
-            assert!(
-                in_flight.is_none_or(|newest| newest < seq),
-                "{seq} waits behind a newer one in flight"
-            );
         }
     }
 }

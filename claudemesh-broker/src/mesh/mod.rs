@@ -1,5 +1,5 @@
-//! Live state of one mesh and its rules. Pure: no I/O, no clock (time is a parameter, in milliseconds since the Unix
-//! epoch), no randomness, and every iteration has a fixed order, so that a run can be repeated from its inputs.
+//! Live state of one mesh and its rules. Pure: no I/O, no clock (the time is a parameter, see [`Now`]), no randomness, and
+//! every iteration has a fixed order, so that a run can be repeated from its inputs.
 //!
 //! * [`Mesh`] (`roster`): members and live sessions; `view`: what each caller may see of them
 //! * `status`: what a session is doing, and who says so
@@ -9,6 +9,7 @@
 // An error is the rare case, and the frame goes out as it is.
 #![allow(clippy::result_large_err)]
 
+mod clock;
 mod delivery;
 mod lane;
 mod member;
@@ -20,6 +21,7 @@ mod status;
 mod targets;
 mod view;
 
+pub use clock::{Deadlines, Now};
 pub use delivery::{Delivery, Grants, Limits, LoadRequest, Output, Pulled};
 pub use member::{MemberFacts, MemberState, PeerState};
 pub use message::{Message, MessageFacts};

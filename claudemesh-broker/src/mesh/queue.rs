@@ -3,7 +3,7 @@
 use super::delivery::{Context, LoadRequest, Output, Pulled};
 use super::lane::{Flight, Lane, Waiting};
 use super::session::is_in_group;
-use super::{Message, SessionView};
+use super::{Deadlines, Message, Now, SessionView};
 use claudemesh_proto::model::{DeliveryStage, MemberId, MessageId, PeerStatus, Priority};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -65,6 +65,7 @@ pub(super) struct MemberQueue {
     /// Where each message in memory is.
     index: HashMap<MessageId, (Priority, i64)>,
     earlier: BTreeMap<i64, Earlier>,
+    /// When they were over, by the steady clock.
     settling: VecDeque<(i64, i64)>,
     settled: HashSet<i64>,
 }
@@ -93,6 +94,7 @@ impl MemberQueue {
         }
         let priority = message.priority;
         if self.lane_mut(priority).takes_in(message.seq, context.limits) {
+            self.lane_mut(priority).pass(message.seq);
             self.take_in(message, context);
         }
         self.pump_lane(priority, context);
@@ -112,7 +114,7 @@ impl MemberQueue {
         for message in messages {
             debug_assert_eq!(message.priority, request.priority);
             self.lane_mut(request.priority).pass(message.seq);
-            if !self.is_known(&message) {
+            if !self.is_known(&message) && !self.lane(request.priority).is_over_meanwhile(&message.id) {
                 self.take_in(message, context);
             }
         }
@@ -122,7 +124,7 @@ impl MemberQueue {
 
     pub(super) fn load_failed(&mut self, request: &LoadRequest, retry_at_ms: i64, context: &mut Context<'_>) {
         if self.lane_mut(request.priority).load_failed(request.ticket, retry_at_ms) {
-            context.wake(retry_at_ms);
+            context.wake.steady(retry_at_ms);
         }
     }
 
@@ -151,7 +153,7 @@ impl MemberQueue {
         }
         for lane in &mut self.lanes {
             for flight in lane.recall_session(ordinal) {
-                context.wake(flight.message.expires_at_ms);
+                context.wake.wall(flight.message.expires_at_ms);
             }
         }
         if self.sessions.is_empty() {
@@ -161,16 +163,34 @@ impl MemberQueue {
         }
     }
 
-    /// Takes a message off that the member has. Returns whether it was still to be delivered.
-    pub(super) fn acked(&mut self, ordinal: u64, id: &MessageId, context: &mut Context<'_>) -> bool {
-        if let Some(slot) = self.sessions.get_mut(&ordinal) {
+    /// Reads everything again; what is known stays where it is.
+    pub(super) fn read_again(&mut self, context: &mut Context<'_>) {
+        self.lanes.iter_mut().for_each(Lane::rewind);
+        self.pump(context);
+    }
+
+    /// Takes messages off that the member has. Returns how many were still to be delivered.
+    pub(super) fn acked<'a>(
+        &mut self,
+        ordinal: Option<u64>,
+        ids: impl IntoIterator<Item = &'a MessageId>,
+        context: &mut Context<'_>,
+    ) -> usize {
+        if let Some(slot) = ordinal.and_then(|ordinal| self.sessions.get_mut(&ordinal)) {
             slot.stuck = false;
         }
-        let Some(message) = self.remove(id, context) else {
-            return false;
-        };
-        self.pump_lane(message.priority, context);
-        true
+        let mut removed = [0; 3];
+        for id in ids {
+            match self.remove(id, context) {
+                Some(message) => removed[message.priority as usize] += 1,
+                // It may be on its way here from the store, read before that knew.
+                None => self.lanes.iter_mut().for_each(|lane| lane.over_meanwhile(id)),
+            }
+        }
+        for class in Priority::ALL.into_iter().filter(|class| removed[*class as usize] > 0) {
+            self.pump_lane(class, context);
+        }
+        removed.iter().sum()
     }
 
     pub(super) fn pull(
@@ -227,23 +247,24 @@ impl MemberQueue {
     /// Ends what has run out of time.
     pub(super) fn tick(&mut self, context: &mut Context<'_>) {
         for class in Priority::ALL {
-            for flight in self.lane_mut(class).recall_lapsed(context.now_ms) {
+            for flight in self.lane_mut(class).recall_lapsed(context.now) {
                 if let Some(slot) = self.sessions.get_mut(&flight.session) {
                     slot.release(&flight.message);
-                    slot.stuck |= flight.deadline_ms <= context.now_ms;
+                    slot.stuck |= flight.deadline_ms <= context.now.steady_ms;
                 }
             }
             let expired = self
                 .lane(class)
                 .waiting()
-                .filter(|waiting| waiting.message.is_expired(context.now_ms));
+                .filter(|waiting| waiting.message.is_expired(context.now.wall_ms));
             let expired: Vec<_> = expired.map(|waiting| waiting.message.clone()).collect();
             for message in expired {
                 self.end(&message, DeliveryStage::Expired, "its time ran out", context);
             }
         }
-        self.earlier.retain(|_, earlier| earlier.expires_at_ms > context.now_ms);
-        self.prune_settling(context.now_ms);
+        self.earlier
+            .retain(|_, earlier| earlier.expires_at_ms > context.now.wall_ms);
+        self.prune_settling(context.now);
         self.pump(context);
     }
 
@@ -279,8 +300,12 @@ impl MemberQueue {
     }
 
     /// Next time at which something ends.
-    pub(super) fn deadline(&self, now_ms: i64) -> Option<i64> {
-        self.lanes.iter().filter_map(|lane| lane.deadline(now_ms)).min()
+    pub(super) fn deadline(&self, now: Now) -> Deadlines {
+        let mut next = Deadlines::default();
+        for lane in &self.lanes {
+            next.merge(lane.deadline(now));
+        }
+        next
     }
 
     pub(super) fn invariants(&self) {
@@ -329,7 +354,7 @@ impl MemberQueue {
     }
 
     fn take_in(&mut self, message: Arc<Message>, context: &mut Context<'_>) {
-        context.wake(message.expires_at_ms);
+        context.wake.wall(message.expires_at_ms);
         self.index.insert(message.id.clone(), (message.priority, message.seq));
         let attempts = self.earlier.remove(&message.seq).map_or(0, |earlier| earlier.attempts);
         self.lane_mut(message.priority).insert(Waiting { message, attempts });
@@ -388,7 +413,7 @@ impl MemberQueue {
                 }
             }
         }
-        if self.lane(class).wants_load(context.now_ms, context.limits) {
+        if self.lane(class).wants_load(context.now, context.limits) {
             let request = self.load(class, context);
             context.out.push(Output::Load(request));
         }
@@ -436,7 +461,7 @@ impl MemberQueue {
 
     /// Ends a waiting message that must not be delivered any more. Returns whether it did.
     fn end_if_over(&mut self, message: &Arc<Message>, context: &mut Context<'_>) -> bool {
-        if message.is_expired(context.now_ms) {
+        if message.is_expired(context.now.wall_ms) {
             self.end(message, DeliveryStage::Expired, "its time ran out", context);
         } else if !context.grants.may_deliver(&self.member, message) {
             self.end(
@@ -457,13 +482,13 @@ impl MemberQueue {
         if !acks {
             let attempts = self.lane_mut(message.priority).take_waiting(message.seq)?.attempts;
             self.index.remove(&message.id);
-            self.settle(message.seq, context.now_ms);
+            self.settle(message.seq, context.now);
             return Some(attempts + 1);
         }
         let attempt = self.lane_mut(message.priority).take_waiting(message.seq)?.attempts + 1;
         let lease = context.limits.lease_ms << (attempt - 1).min(MAX_LEASE_DOUBLINGS);
-        let deadline_ms = context.now_ms.saturating_add(lease);
-        context.wake(deadline_ms);
+        let deadline_ms = context.now.steady_ms.saturating_add(lease);
+        context.wake.steady(deadline_ms);
         let flight = Flight {
             message: message.clone(),
             attempt,
@@ -491,7 +516,7 @@ impl MemberQueue {
     /// Takes a message out of memory, wherever it is, and remembers that it is over.
     fn remove(&mut self, id: &MessageId, context: &Context<'_>) -> Option<Arc<Message>> {
         let (class, seq) = self.index.remove(id)?;
-        self.settle(seq, context.now_ms);
+        self.settle(seq, context.now);
         if let Some(flight) = self.lane_mut(class).take_flight(seq) {
             if let Some(slot) = self.sessions.get_mut(&flight.session) {
                 slot.release(&flight.message);
@@ -535,16 +560,16 @@ impl MemberQueue {
         self.index.clear();
     }
 
-    fn settle(&mut self, seq: i64, now_ms: i64) {
-        self.prune_settling(now_ms);
+    fn settle(&mut self, seq: i64, now: Now) {
+        self.prune_settling(now);
         if self.settled.insert(seq) {
-            self.settling.push_back((now_ms, seq));
+            self.settling.push_back((now.steady_ms, seq));
         }
     }
 
-    fn prune_settling(&mut self, now_ms: i64) {
+    fn prune_settling(&mut self, now: Now) {
         while let Some(&(at_ms, seq)) = self.settling.front() {
-            let age = now_ms.saturating_sub(at_ms);
+            let age = now.steady_ms.saturating_sub(at_ms);
             if age < SETTLE_MS && self.settling.len() < MAX_SETTLING {
                 break;
             }

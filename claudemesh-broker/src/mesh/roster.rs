@@ -1,7 +1,7 @@
 //! Who is in the mesh and who is connected.
 
 use super::status::StatusRecord;
-use super::{MemberFacts, MemberState, PeerState, Session, SessionFacts, SessionView};
+use super::{MemberFacts, MemberState, Now, PeerState, Session, SessionFacts, SessionView};
 use claudemesh_proto::limits::MAX_GROUPS_PER_SESSION;
 use claudemesh_proto::model::{
     Capability, Group, GroupName, KeyHex, MemberId, MeshId, MeshPolicy, PeerStatus, PresenceId, Profile, Stats,
@@ -272,7 +272,7 @@ impl Mesh {
             .unwrap_or_default()
     }
 
-    /// Registers a session of a known member; `None` if there is no such member or the session is registered already.
+    /// Registers a session of a known member at this time (wall clock); `None` if there is no such member or the session is registered already.
     ///
     /// Groups: those it asks for, else those the member left with, else the member's default ones. The summary is in
     /// force again when the member comes back, not when it opens one more session beside a live one.
@@ -321,7 +321,7 @@ impl Mesh {
             facts,
             ordinal,
             connected_at_ms: now_ms,
-            status: StatusRecord::new(now_ms),
+            status: StatusRecord::new(),
             groups: groups.clone(),
             visible,
             summary: summary.clone(),
@@ -349,7 +349,7 @@ impl Mesh {
         })
     }
 
-    /// Takes a session out. What the member left with is what its last session had.
+    /// Takes a session out at this time (wall clock). What the member left with is what its last session had.
     pub fn disconnect(&mut self, presence: &PresenceId, now_ms: i64) -> Option<Disconnected> {
         let ordinal = *self.ordinal_by_presence.get(presence)?;
         let session = self.take_session(ordinal)?;
@@ -368,7 +368,10 @@ impl Mesh {
                 let state = &mut member.state;
                 state.groups.clone_from(&session.groups);
                 state.visible = session.visible;
-                state.summary.clone_from(&session.summary);
+                // One that said nothing does not wipe out what another session of the member has said.
+                if !session.summary.is_empty() {
+                    state.summary.clone_from(&session.summary);
+                }
                 state.display_name.clone_from(&session.facts.display_name);
                 state.last_seen_ms = Some(now_ms);
             }
@@ -383,18 +386,18 @@ impl Mesh {
     }
 
     /// Records what a session says it is doing.
-    pub fn set_status(&mut self, presence: &PresenceId, status: PeerStatus, now_ms: i64) -> Option<StatusRecord> {
+    pub fn set_status(&mut self, presence: &PresenceId, status: PeerStatus, now: Now) -> Option<StatusRecord> {
         let fresh = self.settings.fresh_window_ms;
         let session = self.session_mut(presence)?;
-        session.status.write(status, StatusSource::Manual, now_ms, fresh);
+        session.status.write(status, StatusSource::Manual, now.steady_ms, fresh);
         Some(session.status)
     }
 
     /// Records what a hook of a session's host program says; a session that does not want to be disturbed stays so.
-    pub fn hook_status(&mut self, presence: &PresenceId, status: PeerStatus, now_ms: i64) -> Option<StatusRecord> {
+    pub fn hook_status(&mut self, presence: &PresenceId, status: PeerStatus, now: Now) -> Option<StatusRecord> {
         let fresh = self.settings.fresh_window_ms;
         let session = self.session_mut(presence)?;
-        session.status.hook(status, now_ms, fresh);
+        session.status.hook(status, now.steady_ms, fresh);
         Some(session.status)
     }
 
@@ -417,7 +420,7 @@ impl Mesh {
     }
 
     /// Ends each `working` that nobody has confirmed in time. Returns the sessions that became idle.
-    pub fn sweep(&mut self, now_ms: i64) -> Vec<PresenceId> {
+    pub fn sweep(&mut self, now: Now) -> Vec<PresenceId> {
         let Settings {
             status_ttl_ms,
             fresh_window_ms,
@@ -426,7 +429,7 @@ impl Mesh {
         let flipped = sessions.filter_map(|session| {
             session
                 .status
-                .expire(now_ms, status_ttl_ms, fresh_window_ms)
+                .expire(now.steady_ms, status_ttl_ms, fresh_window_ms)
                 .then(|| session.facts.presence.clone())
         });
         flipped.collect()

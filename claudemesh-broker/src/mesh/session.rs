@@ -47,7 +47,7 @@ pub struct Session {
     pub facts: SessionFacts,
     /// Counts the sessions of the mesh: a later one has a larger number.
     pub ordinal: u64,
-    /// When it connected.
+    /// When it connected, by the wall clock.
     pub connected_at_ms: i64,
     /// What it is doing.
     pub status: StatusRecord,

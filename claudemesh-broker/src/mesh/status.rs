@@ -9,18 +9,25 @@ pub struct StatusRecord {
     pub status: PeerStatus,
     /// Who said so.
     pub source: StatusSource,
-    /// When it was last said.
+    /// When it was last said, by the steady clock.
     pub updated_at_ms: i64,
+}
+
+impl Default for StatusRecord {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl StatusRecord {
     /// The status of a session that has just connected: idle, inferred.
     #[must_use]
-    pub fn new(now_ms: i64) -> Self {
+    pub fn new() -> Self {
         Self {
             status: PeerStatus::Idle,
             source: StatusSource::Jsonl,
-            updated_at_ms: now_ms,
+            // Nobody said so: it is never fresh.
+            updated_at_ms: i64::MIN,
         }
     }
 

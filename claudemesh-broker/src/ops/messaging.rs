@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::{OrFrame as _, session_gone};
 use crate::Broker;
-use crate::broker::now_ms;
+use crate::broker::{now, now_ms};
 use crate::context::{Context, Handle};
 use crate::errors::ToErrorFrame as _;
 use crate::hub::{self, LiveState, run_outputs};
@@ -242,7 +242,7 @@ fn store(
 /// Gives a stored message to each recipient's queue.
 fn deliver(state: &mut LiveState, stored: &StoredMessage, recipients: &[(MemberId, Option<KeyHex>)]) {
     let mut facts = hub::message_facts(stored);
-    let now = now_ms();
+    let now = now();
     // A target that is a session's key resolves to its member with that session as the hint: a direct message only.
     if let [(_, Some(hint))] = recipients {
         facts.session_hint = Some(hint.clone());
@@ -278,7 +278,7 @@ impl Handle<PullMessages> for Broker {
                 let mut state = session.mesh.lock();
                 let state = &mut *state;
                 let pulled = state.delivery.pull(
-                    now_ms(),
+                    now(),
                     &session.presence,
                     &request.priorities,
                     limit.min(MAX_BATCH),
@@ -371,16 +371,15 @@ impl Handle<AckMessages> for Broker {
         let done = move |outcome: Result<Outcome, StoreError>| {
             let result = match outcome {
                 Ok(Outcome::Stages(outcomes)) => {
-                    let now = now_ms();
+                    let now = now();
                     let mut guard = session.mesh.lock();
                     let state = &mut *guard;
-                    for change in kept.iter() {
-                        state
-                            .delivery
-                            .acked(now, &session.presence, &change.message_id, &state.mesh);
-                    }
+                    let acked = kept.iter().map(|change| &change.message_id);
+                    state
+                        .delivery
+                        .acked(now, &session.member, &session.presence, acked, &state.mesh);
                     hub::told(&broker, state, &kept, &outcomes);
-                    run_outputs(&broker, &session.mesh, state, now);
+                    run_outputs(&broker, &session.mesh, state, now.wall_ms);
                     Ok(outcomes.iter().filter(|outcome| outcome.sender.is_some()).count())
                 }
                 Ok(_) => Err(StoreError::Database("marks had another outcome".to_owned())),

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::session_gone;
 use crate::Broker;
+use crate::broker::now;
 use crate::context::{Context, Handle};
 use crate::hub::{LiveState, run_outputs, system_event};
 
@@ -39,7 +40,7 @@ impl Context {
     /// Tells delivery that a session changed: becoming idle or visible lets through what waited.
     pub(super) fn session_changed(&self, state: &mut LiveState, presence: &PresenceId) {
         if let Some(view) = state.mesh.session_view(presence) {
-            state.delivery.session_changed(self.now_ms, view, &state.mesh);
+            state.delivery.session_changed(now(), view, &state.mesh);
             run_outputs(&self.broker, &self.session.mesh, state, self.now_ms);
         }
     }
@@ -82,7 +83,7 @@ impl Handle<SetStatus> for Broker {
         let mut state = cx.session.mesh.lock();
         let mut set = None;
         for presence in cx.speaks_for(&state)? {
-            set = state.mesh.set_status(&presence, request.status, cx.now_ms);
+            set = state.mesh.set_status(&presence, request.status, now());
             cx.session_changed(&mut state, &presence);
         }
         let record = set.ok_or_else(session_gone)?;

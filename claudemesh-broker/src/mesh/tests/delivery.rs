@@ -1,5 +1,5 @@
 use super::*;
-use crate::mesh::{Delivery, Limits, LoadRequest, Message, MessageFacts, Output, Pulled, SessionView};
+use crate::mesh::{Delivery, Limits, LoadRequest, Message, MessageFacts, Now, Output, Pulled, SessionView};
 use claudemesh_proto::model::{Base64, DeliveryStage, MessageId, PeerStatus, Priority, Target, TargetKind};
 use std::sync::Arc;
 
@@ -12,7 +12,10 @@ fn anybody(_: &MemberId, _: &Message) -> bool {
 /// Delivery to one member, `ann`, of whom the store has nothing.
 struct Bench {
     delivery: Delivery,
+    /// By the steady clock.
     now: i64,
+    /// By how much the wall clock is ahead.
+    clock_set_by: i64,
     next_ordinal: u64,
 }
 
@@ -82,7 +85,15 @@ impl Bench {
         Self {
             delivery: Delivery::new(limits),
             now: 1_000,
+            clock_set_by: 0,
             next_ordinal: 1,
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            wall_ms: self.now + self.clock_set_by,
+            steady_ms: self.now,
         }
     }
 
@@ -96,7 +107,7 @@ impl Bench {
         let outputs: Vec<_> = self.delivery.drain_outputs().collect();
         for output in outputs {
             match output {
-                Output::Load(request) => self.delivery.loaded(self.now, &request, Vec::new(), false, &anybody),
+                Output::Load(request) => self.delivery.loaded(self.now(), &request, Vec::new(), false, &anybody),
                 other => panic!("not expected while a session opens: {}", short(other)),
             }
         }
@@ -117,41 +128,47 @@ impl Bench {
             pulls: true,
         });
         self.next_ordinal += 1;
-        self.delivery.session_opened(self.now, view.clone(), &anybody);
+        self.delivery.session_opened(self.now(), view.clone(), &anybody);
         view
     }
 
     fn change(&mut self, view: SessionView) -> Vec<String> {
-        self.delivery.session_changed(self.now, view, &anybody);
+        self.delivery.session_changed(self.now(), view, &anybody);
         self.outputs()
     }
 
     fn close(&mut self, presence: &str) -> Vec<String> {
-        self.delivery.session_closed(self.now, &id(presence), &anybody);
+        self.delivery.session_closed(self.now(), &id(presence), &anybody);
         self.outputs()
     }
 
     fn accept(&mut self, facts: MessageFacts) -> Vec<String> {
         self.delivery
-            .accepted(self.now, &member_id("ann"), Arc::new(facts.into()), &anybody);
+            .accepted(self.now(), &member_id("ann"), Arc::new(facts.into()), &anybody);
         self.outputs()
     }
 
     fn ack(&mut self, presence: &str, message: &str) -> Vec<String> {
-        self.delivery.acked(self.now, &id(presence), &message.into(), &anybody);
+        self.delivery.acked(
+            self.now(),
+            &member_id("ann"),
+            &id(presence),
+            [&message.into()],
+            &anybody,
+        );
         self.outputs()
     }
 
     fn pass(&mut self, ms: i64) -> Vec<String> {
         self.now += ms;
-        self.delivery.tick(self.now, &anybody);
+        self.delivery.tick(self.now(), &anybody);
         self.outputs()
     }
 
     fn pull(&mut self, presence: &str, priorities: &[Priority], limit: usize, peek: bool) -> Vec<String> {
         match self
             .delivery
-            .pull(self.now, &id(presence), priorities, limit, peek, &anybody)
+            .pull(self.now(), &id(presence), priorities, limit, peek, &anybody)
         {
             Pulled::Ready(messages) => messages.iter().map(|(message, _)| message.id.0.clone()).collect(),
             Pulled::NeedLoad(requests) => requests
@@ -162,7 +179,7 @@ impl Bench {
     }
 
     fn outputs(&mut self) -> Vec<String> {
-        self.delivery.invariants(self.now);
+        self.delivery.invariants(self.now());
         self.delivery.drain_outputs().map(short).collect()
     }
 
@@ -181,7 +198,7 @@ impl Bench {
 
     fn loaded(&mut self, request: &LoadRequest, messages: Vec<MessageFacts>, more: bool) -> Vec<String> {
         let messages = messages.into_iter().map(|facts| Arc::new(facts.into())).collect();
-        self.delivery.loaded(self.now, request, messages, more, &anybody);
+        self.delivery.loaded(self.now(), request, messages, more, &anybody);
         self.outputs()
     }
 }
@@ -223,8 +240,11 @@ fn an_online_idle_recipient_gets_it_without_a_read() {
     assert_eq!(bench.delivery.in_flight(&member_id("ann")).next, 1);
     assert!(bench.ack("p1", "m1").is_empty());
     assert_eq!(bench.delivery.in_flight(&member_id("ann")).total(), 0);
-    assert!(
-        !bench.delivery.acked(2_000, &id("p1"), &"m1".into(), &anybody),
+    assert_eq!(
+        bench
+            .delivery
+            .acked(Now::both(2_000), &member_id("ann"), &id("p1"), [&"m1".into()], &anybody),
+        0,
         "an ack is taken once"
     );
 }
@@ -332,7 +352,7 @@ fn observers_get_nothing_unless_they_ask() {
     assert_eq!(bench.pull("o", &[Priority::Now], 10, true), ["load now"]);
     let Pulled::NeedLoad(requests) = bench
         .delivery
-        .pull(bench.now, &id("o"), &[Priority::Now], 10, true, &anybody)
+        .pull(bench.now(), &id("o"), &[Priority::Now], 10, true, &anybody)
     else {
         panic!("memory has nothing yet")
     };
@@ -358,7 +378,7 @@ fn a_lapsed_lease_delivers_again_in_order_to_another_session_if_there_is_one() {
     bench.accept(facts(3, Priority::Next, "cat"));
     bench.ack("p1", "m3");
     assert!(bench.pass(LEASE - 1).is_empty());
-    assert_eq!(bench.delivery.next_deadline(), Some(1_000 + LEASE));
+    assert_eq!(bench.delivery.next_deadline().steady_ms, Some(1_000 + LEASE));
     assert_eq!(bench.pass(1), ["p1<m1#2", "p1<m2#2"]);
     bench.open("p0");
     bench.ack("p1", "m1");
@@ -469,7 +489,7 @@ fn memory_is_bounded_and_the_rest_is_read_when_there_is_room() {
         bench.pull("p1", &[Priority::Next], 2, false).is_empty(),
         "the session has as many as it may"
     );
-    let Pulled::NeedLoad(requests) = bench.delivery.pull(bench.now, &id("p1"), &[], 4, true, &anybody) else {
+    let Pulled::NeedLoad(requests) = bench.delivery.pull(bench.now(), &id("p1"), &[], 4, true, &anybody) else {
         panic!("memory has two, not four")
     };
     let request = requests
@@ -520,7 +540,7 @@ fn late_and_failed_reads() {
         bench.loaded(&stale[1], vec![next(5)], false).is_empty(),
         "an answer to a session that is gone"
     );
-    bench.delivery.load_failed(bench.now, &fresh[1]);
+    bench.delivery.load_failed(bench.now(), &fresh[1]);
     assert!(bench.accept(next(6)).is_empty());
     assert_eq!(bench.pass(1_000), ["load next"]);
 }
@@ -531,7 +551,7 @@ fn defect_072_cli_25_low_is_pulled_oldest_first_and_leased() {
     bench.open("p1");
     let request = match bench
         .delivery
-        .pull(bench.now, &id("p1"), &[Priority::Low], 5, false, &anybody)
+        .pull(bench.now(), &id("p1"), &[Priority::Low], 5, false, &anybody)
     {
         Pulled::NeedLoad(mut requests) => requests.remove(0),
         Pulled::Ready(_) => panic!("memory does not know"),
@@ -563,7 +583,7 @@ fn what_is_over_is_not_delivered() {
         ..next(1)
     });
     bench.accept(next(2));
-    assert_eq!(bench.delivery.next_deadline(), Some(2_000));
+    assert_eq!(bench.delivery.next_deadline().wall_ms, Some(2_000));
     assert_eq!(bench.pass(1_000), ["m1:expired"]);
     bench.accept(MessageFacts {
         expires_at_ms: 3_000,
@@ -592,7 +612,7 @@ fn defect_058_grants_are_checked_again_at_delivery() {
     });
     mesh.set_grants(&member_id("ann"), &[(key("bob"), Some(vec![]))].into())
         .unwrap();
-    bench.delivery.session_changed(bench.now, idle(view), &mesh);
+    bench.delivery.session_changed(bench.now(), idle(view), &mesh);
     assert_eq!(bench.outputs(), ["m1:refused", "p1<m2"]);
 }
 
@@ -603,7 +623,7 @@ fn a_removed_member_gets_nothing_more() {
     bench.accept(next(1));
     bench.change(busy(view.clone()));
     bench.accept(next(2));
-    bench.delivery.member_removed(bench.now, &member_id("ann"));
+    bench.delivery.member_removed(bench.now(), &member_id("ann"));
     assert_eq!(bench.outputs(), ["m1:revoked", "m2:revoked"]);
     assert!(bench.change(idle(view)).is_empty());
     assert!(bench.close("p1").is_empty());

@@ -1,4 +1,5 @@
 use super::*;
+use crate::mesh::Now;
 use claudemesh_proto::Permission;
 use claudemesh_proto::limits::MAX_GROUPS_PER_SESSION;
 use claudemesh_proto::model::{Capability, PeerStatus, Profile, Role, Stats, StatusSource};
@@ -122,6 +123,30 @@ fn what_is_saved_is_what_the_last_session_had() {
     mesh.invariants();
 }
 
+/// Defect 96: the last session to leave wiped out the summary of another one.
+#[test]
+fn defect_096_a_session_that_said_nothing_keeps_what_another_said() {
+    let mut mesh = mesh(&["ann"]);
+    let back = |mesh: &mut Mesh, now| mesh.connect(session("back", "ann"), now).unwrap().summary;
+    mesh.connect(session("p1", "ann"), 1).unwrap();
+    mesh.connect(session("p2", "ann"), 2).unwrap();
+    mesh.set_summary(&id("p1"), "writing docs").unwrap();
+    mesh.disconnect(&id("p1"), 3).unwrap();
+    let last = mesh.disconnect(&id("p2"), 4).unwrap();
+    assert_eq!(last.save.unwrap().summary, "writing docs");
+    assert_eq!(back(&mut mesh, 5), "writing docs");
+    // What is taken back stays so, and of two the one that left last counts.
+    mesh.set_summary(&id("back"), "").unwrap();
+    assert_eq!(mesh.disconnect(&id("back"), 6).unwrap().save.unwrap().summary, "");
+    mesh.connect(session("p1", "ann"), 7).unwrap();
+    mesh.connect(session("p2", "ann"), 8).unwrap();
+    mesh.set_summary(&id("p1"), "first").unwrap();
+    mesh.set_summary(&id("p2"), "second").unwrap();
+    mesh.disconnect(&id("p2"), 9).unwrap();
+    assert_eq!(mesh.disconnect(&id("p1"), 10).unwrap().save.unwrap().summary, "first");
+    mesh.invariants();
+}
+
 #[test]
 fn cli_53_observers_leave_no_trace() {
     let mut mesh = mesh(&["ann", "bob"]);
@@ -220,21 +245,27 @@ fn status_changes_and_sweeps() {
     mesh.connect(session("p1", "ann"), 0).unwrap();
     mesh.connect(session("p2", "ann"), 0).unwrap();
     assert_eq!(
-        mesh.set_status(&id("p1"), PeerStatus::Dnd, 1).unwrap().source,
+        mesh.set_status(&id("p1"), PeerStatus::Dnd, Now::both(1))
+            .unwrap()
+            .source,
         StatusSource::Manual
     );
     assert_eq!(
-        mesh.hook_status(&id("p1"), PeerStatus::Working, 2).unwrap().status,
+        mesh.hook_status(&id("p1"), PeerStatus::Working, Now::both(2))
+            .unwrap()
+            .status,
         PeerStatus::Dnd
     );
     assert_eq!(
-        mesh.hook_status(&id("p2"), PeerStatus::Working, 2).unwrap().status,
+        mesh.hook_status(&id("p2"), PeerStatus::Working, Now::both(2))
+            .unwrap()
+            .status,
         PeerStatus::Working
     );
-    assert!(mesh.set_status(&id("nobody"), PeerStatus::Idle, 3).is_none());
-    assert_eq!(mesh.sweep(60_002), []);
-    assert_eq!(mesh.sweep(60_003), [id("p2")]);
-    assert_eq!(mesh.sweep(60_004), []);
+    assert!(mesh.set_status(&id("nobody"), PeerStatus::Idle, Now::both(3)).is_none());
+    assert_eq!(mesh.sweep(Now::both(60_002)), []);
+    assert_eq!(mesh.sweep(Now::both(60_003)), [id("p2")]);
+    assert_eq!(mesh.sweep(Now::both(60_004)), []);
     assert_eq!(mesh.session_view(&id("p2")).unwrap().status, PeerStatus::Idle);
 }
 

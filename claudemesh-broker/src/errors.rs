@@ -22,7 +22,8 @@ impl ToErrorFrame for StoreError {
             Self::NotFound(what) => ErrorFrame::new(ErrorCode::NotFound, format!("{what} does not exist in this mesh")),
             Self::Limit(text) => ErrorFrame::new(ErrorCode::TooLarge, text.clone()),
             error if error.is_retryable() => {
-                tracing::warn!(%error, "the store is not available");
+                // That the store is lost is told once, not for each request.
+                tracing::debug!(%error, "the store is not available");
                 ErrorFrame::new(
                     ErrorCode::Unavailable,
                     "the broker cannot reach its store; try again in a moment",

@@ -15,6 +15,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::outbound::CloseReason;
+
 /// Meshes that have a series of their own; the others are counted in the total only.
 const MAX_MESH_SERIES: usize = 1_000;
 /// What a code that is not one of ours is called.
@@ -28,6 +30,7 @@ pub struct Metrics {
     registry: Registry,
     connections: Counter,
     connections_rejected: Family<Labels<1>, Counter>,
+    connections_closed: Family<Labels<1>, Counter>,
     connections_active: Gauge,
     mesh_connections: Family<[(&'static str, String); 1], Gauge>,
     by_mesh: Mutex<HashMap<String, i64>>,
@@ -74,6 +77,7 @@ impl Metrics {
             registry: Registry::default(),
             connections: Counter::default(),
             connections_rejected: Family::default(),
+            connections_closed: Family::default(),
             connections_active: Gauge::default(),
             mesh_connections: Family::default(),
             by_mesh: Mutex::default(),
@@ -113,6 +117,11 @@ impl Metrics {
             "broker_connections_rejected",
             "WS connections refused (auth failure, capacity, etc.)",
             self.connections_rejected.clone(),
+        );
+        registry.register(
+            "broker_connections_closed",
+            "WS connections that the broker ended, by reason",
+            self.connections_closed.clone(),
         );
         registry.register(
             "broker_connections_active",
@@ -230,6 +239,13 @@ impl Metrics {
     pub fn connection_rejected(&self, code: &ErrorCode) {
         self.connections_rejected
             .get_or_create(&[("reason", code_text(code))])
+            .inc();
+    }
+
+    /// The broker ended a connection.
+    pub fn connection_closed(&self, reason: CloseReason) {
+        self.connections_closed
+            .get_or_create(&[("reason", reason.as_str())])
             .inc();
     }
 

@@ -127,6 +127,12 @@ impl Outbound {
         self.0.closing.cancelled().await;
     }
 
+    /// Why the broker ends the connection, if it does.
+    #[must_use]
+    pub fn reason(&self) -> Option<CloseReason> {
+        self.0.reason.get().copied()
+    }
+
     /// Whether the connection is ending.
     #[must_use]
     pub fn is_closing(&self) -> bool {

@@ -28,6 +28,8 @@ use crate::{Broker, door, http, jobs};
 
 /// How often buckets are swept and the store is looked after.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
+/// How often a store that is lost is tried.
+const PROBE: Duration = Duration::from_millis(500);
 
 /// Why a broker did not start.
 #[derive(Debug, Error)]
@@ -176,18 +178,37 @@ async fn open_store(config: &Config, metrics: Arc<Metrics>) -> Result<Store, Sto
     Store::open_with(url.expose(), options).await
 }
 
-/// Forgets idle buckets and looks whether the store answers.
+/// Forgets idle buckets and looks whether the store works; when it is lost, until it is there again.
 async fn keep_house(broker: Arc<Broker>) {
     loop {
         tokio::select! {
             () = broker.stopping.cancelled() => return,
-            () = sleep(HOUSEKEEPING) => {}
-        }
-        broker.limiter.sweep(now_ms());
-        let up = broker.store.ping().await;
-        broker.metrics.set_database_up(up.is_ok());
-        if let Err(error) = up {
-            tracing::warn!(%error, "the store does not answer");
+            () = broker.store.lost() => until_found(&broker).await,
+            () = sleep(HOUSEKEEPING) => {
+                broker.limiter.sweep(now_ms());
+                // What fails here is told by the branch above.
+                let _lost = broker.store.probe().await;
+            }
         }
     }
+}
+
+async fn until_found(broker: &Arc<Broker>) {
+    broker.metrics.set_database_up(false);
+    tracing::warn!("the store is lost: requests that need it are refused until it can be read and written again");
+    let began = Instant::now();
+    let mut told = began;
+    while let Err(error) = broker.store.probe().await {
+        if told.elapsed() >= HOUSEKEEPING {
+            told = Instant::now();
+            tracing::warn!(%error, seconds = began.elapsed().as_secs(), "the store is still lost");
+        }
+        tokio::select! {
+            () = broker.stopping.cancelled() => return,
+            () = sleep(PROBE) => {}
+        }
+    }
+    broker.metrics.set_database_up(true);
+    tracing::info!(seconds = began.elapsed().as_secs_f32(), "the store is there again");
+    hub::read_again(broker);
 }

@@ -64,6 +64,9 @@ pub(super) async fn serve(gateway: Arc<Gateway>, mut socket: WebSocket, ends: En
     let mut in_flight = InFlight::default();
     let end = read(&gateway, &session, &mut stream, &mut in_flight, &mut writer).await;
     // From here on nothing is sent to it any more: what is not acknowledged goes to the member's next session.
+    if let Some(reason) = session.outbound.reason() {
+        gateway.broker.metrics.connection_closed(reason);
+    }
     hub::disconnect(&gateway.broker, &session).await;
     match end {
         End::ByBroker => {

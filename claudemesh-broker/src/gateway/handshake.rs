@@ -25,6 +25,7 @@ use crate::hub::{self, Admitted, LiveMesh};
 use crate::outbound::{self, CloseReason, OutboundFrames};
 use crate::security::origin;
 use crate::security::replay::ReplayError;
+use crate::store::StoreError;
 
 /// Most frames that a socket may send before it is authenticated.
 const MAX_FRAMES: usize = 16;
@@ -126,6 +127,10 @@ async fn admit(
 ) -> Result<(Arc<Session>, OutboundFrames), ErrorFrame> {
     let broker = &gateway.broker;
     let now = now_ms();
+    if !broker.store.is_available() {
+        // At once: a client that waits for an answer takes the broker for dead.
+        return Err(StoreError::Unavailable("it is lost".into()).to_error_frame());
+    }
     has_room(gateway, &body)?;
     let mut hello = read_hello(gateway, body)?;
     let protocol = hello.protocol.unwrap_or(1).clamp(1, PROTOCOL_VERSION);

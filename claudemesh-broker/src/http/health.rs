@@ -13,10 +13,10 @@ use super::error::Failure;
 use crate::Broker;
 use crate::gateway::Gateway;
 
-/// `GET /health`, `GET /health/ready`: whether the broker can serve.
+/// `GET /health`, `GET /health/ready`: whether the broker can serve, which needs a store that can be read and written.
 pub(super) async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
     let broker = &gateway.broker;
-    let up = broker.store.ping().await.is_ok();
+    let up = broker.store.ping().await.is_ok() && broker.store.is_available();
     broker.metrics.set_database_up(up);
     let is_ready = up && !broker.stopping.is_cancelled();
     let status = if is_ready {
@@ -27,9 +27,10 @@ pub(super) async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
     (status, Json(health(broker, is_ready, up))).into_response()
 }
 
-/// `GET /health/live`: the process runs.
+/// `GET /health/live`: the process runs, whatever the state of its store.
 pub(super) async fn live(State(gateway): State<Arc<Gateway>>) -> Json<Health> {
-    Json(health(&gateway.broker, true, true))
+    let up = gateway.broker.store.is_available();
+    Json(health(&gateway.broker, true, up))
 }
 
 /// `GET /metrics`

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use claudemesh_proto::frame::ServerFrame;
 use claudemesh_proto::hello::caps;
@@ -67,8 +68,12 @@ pub fn run_outputs(broker: &Arc<Broker>, mesh: &Arc<LiveMesh>, state: &mut LiveS
     }
 }
 
-/// Writes steps of deliveries that nobody waits for; senders hear of those that advanced. If the queue is full now, it is
-/// tried again: what is not marked would be delivered twice after a restart, which recipients detect.
+/// How long to wait before marks that could not be written are tried again.
+const MARK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Writes steps of deliveries that nobody waits for; senders hear of those that advanced. While the store cannot take them
+/// they are tried again: what is not marked would be delivered twice after a restart, which not every recipient detects.
+/// They are of messages that were in memory, so their number is bounded.
 fn record(broker: &Arc<Broker>, mesh: &Arc<LiveMesh>, changes: Vec<StageChange>) {
     let (broker_, mesh_) = (broker.clone(), mesh.clone());
     let changes: Arc<[StageChange]> = changes.into();
@@ -76,20 +81,41 @@ fn record(broker: &Arc<Broker>, mesh: &Arc<LiveMesh>, changes: Vec<StageChange>)
     let done = move |outcome| match outcome {
         Ok(Outcome::Stages(outcomes)) => told(&broker_, &mesh_.lock(), &kept, &outcomes),
         Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "delivery marks were not written"),
+        Err(error) => record_later(&broker_, &mesh_, kept, error),
     };
     let write = Write::new(WriteKind::Stages(changes.clone()));
-    if broker.store.committer().submit(write, Box::new(done)).is_ok() {
-        return;
+    if let Err(error) = broker.store.committer().submit(write, Box::new(done)) {
+        record_later(broker, mesh, changes, error);
     }
+}
+
+fn record_later(broker: &Arc<Broker>, mesh: &Arc<LiveMesh>, changes: Arc<[StageChange]>, mut error: StoreError) {
     let (broker, mesh) = (broker.clone(), mesh.clone());
     broker.tasks.clone().spawn(async move {
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        match broker.store.change_stages(changes.clone()).await {
-            Ok(outcomes) => told(&broker, &mesh.lock(), &changes, &outcomes),
-            Err(error) => tracing::warn!(%error, "delivery marks were not written"),
+        while error.is_retryable() {
+            tokio::select! {
+                () = broker.stopping.cancelled() => break,
+                () = tokio::time::sleep(MARK_AGAIN) => {}
+            }
+            match broker.store.change_stages(changes.clone()).await {
+                Ok(outcomes) => return told(&broker, &mesh.lock(), &changes, &outcomes),
+                Err(again) => error = again,
+            }
         }
+        tracing::warn!(%error, marks = changes.len(), "delivery marks were not written");
     });
+}
+
+/// After the store was lost: whether a message was stored whose write failed is not known, and its sender's repetition is
+/// not delivered. Every live queue is read from the store again.
+pub(crate) fn read_again(broker: &Arc<Broker>) {
+    for mesh in broker.hub.all() {
+        let now = now();
+        let mut guard = mesh.lock();
+        let state = &mut *guard;
+        state.delivery.read_again(now, &state.mesh);
+        run_outputs(broker, &mesh, state, now.wall_ms);
+    }
 }
 
 /// Counts steps that advanced and sends receipts for them.

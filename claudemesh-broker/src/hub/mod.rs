@@ -13,7 +13,7 @@ mod rows;
 
 pub use connect::{Admitted, connect, disconnect};
 pub(crate) use connect::{PENDING_STATUS_MS, close_all, name_of, record_event, save_peer_state};
-pub(crate) use deliver::{answer_load, by_mesh, change, end_reason, message_facts, told};
+pub(crate) use deliver::{answer_load, by_mesh, change, end_reason, message_facts, read_again, told};
 pub use deliver::{run_outputs, send_receipts};
 pub(crate) use events::system_event;
 pub use hooks::hook_status;

@@ -7,6 +7,7 @@
 //! Every function that reads or changes the data of a mesh takes the mesh's id and puts it into the condition.
 
 mod audit;
+mod availability;
 mod committer;
 mod dialect;
 mod direct;
@@ -36,6 +37,7 @@ pub use messages::{
 pub use presence::{PeerStateRow, PendingStatus, PresenceRow};
 pub use state::{StateRow, StateWrite};
 
+use availability::Availability;
 use committer::CommitterTask;
 use dialect::{Dialect, Engine};
 use sqlx::AnyPool;
@@ -86,6 +88,7 @@ pub struct Store {
 struct Inner {
     pool: AnyPool,
     committer: Committer,
+    availability: Availability,
     task: Mutex<Option<CommitterTask>>,
     lock: Arc<Mutex<Option<File>>>,
 }
@@ -124,11 +127,14 @@ impl Store {
                 })
             })
             .connect_lazy_with(dialect.options.clone());
+        let availability = Availability::new();
+        let options = availability.watching(options);
         let (committer, task) = committer::start(dialect, writer, options, Arc::clone(&lock)).await?;
         Ok(Self {
             inner: Arc::new(Inner {
                 pool,
                 committer,
+                availability,
                 task: Mutex::new(Some(task)),
                 lock,
             }),
@@ -139,17 +145,6 @@ impl Store {
     #[must_use]
     pub fn committer(&self) -> &Committer {
         &self.inner.committer
-    }
-
-    /// Whether the database answers, for readiness checks.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT COUNT(*) FROM mesh WHERE id = ''")
-            .fetch_one(self.pool())
-            .await?;
-        Ok(())
     }
 
     /// Writes what is waiting, closes every connection and lets the next broker in. Later calls fail.

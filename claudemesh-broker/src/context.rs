@@ -8,6 +8,7 @@ use claudemesh_proto::{ErrorFrame, Operation};
 use crate::Broker;
 use crate::hub::LiveMesh;
 use crate::outbound::Outbound;
+use crate::send_order::SendOrder;
 
 /// One authenticated connection. Facts that may change (name, groups, status) are in the mesh's live state.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Session {
     pub observer: bool,
     /// Frames to the client.
     pub outbound: Outbound,
+    /// Which of its messages has to come first.
+    pub sends: SendOrder,
 }
 
 impl Session {

@@ -21,6 +21,7 @@ mod ops;
 pub mod outbound;
 mod room;
 pub mod security;
+pub mod send_order;
 pub mod server;
 pub mod store;
 

@@ -152,6 +152,9 @@ impl Gateway {
 
     fn refuse(&self, session: &Session, request_id: Option<&str>, send_id: Option<String>, mut error: ErrorFrame) {
         self.broker.metrics.message_rejected(&error.code);
+        if let Some(id) = &send_id {
+            session.sends.refused(id, &error);
+        }
         error.id = send_id;
         send_error(&session.outbound, request_id, &error);
     }

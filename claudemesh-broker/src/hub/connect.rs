@@ -16,6 +16,7 @@ use crate::broker::{now as both_clocks, now_ms};
 use crate::context::Session;
 use crate::mesh::{Connected, SessionFacts};
 use crate::outbound::{CloseReason, Outbound};
+use crate::send_order::SendOrder;
 use crate::store::{AuditEvent, StoreError, Write, WriteKind};
 
 /// How long a hook's report is kept for a session that has not connected yet.
@@ -82,6 +83,7 @@ pub async fn connect(
         caps: hello.caps.clone(),
         observer: hello.observer,
         outbound,
+        sends: SendOrder::default(),
     });
 
     let audit = {

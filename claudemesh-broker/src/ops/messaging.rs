@@ -38,13 +38,15 @@ impl Handle<SendEnvelope> for Broker {
     /// Nothing is awaited before the write is in the committer's queue, so that messages keep the order of their frames.
     async fn handle(cx: Context, request: SendEnvelope) -> Result<SendAck, ErrorFrame> {
         let client_id = request.id.clone();
-        let (message, resolved) = prepare(&cx, request)?;
-        let refused = resolved
-            .recipients
-            .iter()
-            .filter(|recipient| recipient.refused.is_some())
-            .count();
-        let outcome = store(&cx, Arc::new(message), &resolved)?;
+        let (refused, outcome) = cx.session.sends.pass(client_id.as_deref(), || {
+            let (message, resolved) = prepare(&cx, request)?;
+            let refused = resolved
+                .recipients
+                .iter()
+                .filter(|recipient| recipient.refused.is_some())
+                .count();
+            Ok((refused, store(&cx, Arc::new(message), &resolved)?))
+        })?;
         let outcome = match outcome.await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => return Err(error.to_error_frame()),
@@ -181,6 +183,7 @@ fn store(
     message: Arc<MessageRow>,
     resolved: &Resolved,
 ) -> Result<oneshot::Receiver<Result<crate::store::MessageOutcome, StoreError>>, ErrorFrame> {
+    let client_id = message.client_id.clone();
     let payload = json!({
         "messageId": message.id,
         "targetSpec": message.target.spec,
@@ -212,9 +215,10 @@ fn store(
         .filter(|recipient| recipient.refused.is_none())
         .map(|recipient| (recipient.member.clone(), recipient.session_hint.clone()))
         .collect();
-    let (broker, mesh) = (cx.broker.clone(), cx.session.mesh.clone());
+    let (broker, session) = (cx.broker.clone(), cx.session.clone());
     let (sender, receiver) = oneshot::channel();
     let done = move |outcome: Result<Outcome, StoreError>| {
+        let mesh = &session.mesh;
         let outcome = match outcome {
             Ok(Outcome::Message(outcome)) => Ok(outcome),
             Ok(_) => Err(StoreError::Database("a message had another outcome".to_owned())),
@@ -231,6 +235,10 @@ fn store(
             let state = &mut *guard;
             deliver(state, &stored, &accepted);
             run_outputs(&broker, &mesh, state, now_ms());
+        }
+        if let (Err(error), Some(id)) = (&outcome, &client_id) {
+            // Here and not where the outcome is awaited: before the store takes another message.
+            session.sends.refused(id, &error.to_error_frame());
         }
         // The sender may be gone: the message is stored and delivered all the same.
         let _ = sender.send(outcome);

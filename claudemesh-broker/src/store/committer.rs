@@ -303,6 +303,13 @@ impl Dispatch {
         completions <= FEW && self.waiting.load(Ordering::Acquire) == 0
     }
 
+    /// Waits until everything before is told of.
+    async fn settled(&self) {
+        while self.waiting.load(Ordering::Acquire) > 0 {
+            tokio::time::sleep(LINGER).await;
+        }
+    }
+
     /// `false`: the task has ended.
     async fn run(&self, batch: Vec<Finished>) -> bool {
         if self.may_be_skipped(batch.len()) {
@@ -391,9 +398,25 @@ async fn run(
                 ok,
             });
         }
-        if !dispatch.run(finished).await {
-            tracing::error!("the store's dispatcher has ended");
-            break;
+        if ok {
+            if !dispatch.run(finished).await {
+                tracing::error!("the store's dispatcher has ended");
+                break;
+            }
+            continue;
+        }
+        // What was queued behind it fails with it: it may rely on it, or have to come after it. First its own completions,
+        // so that who is told puts nothing more into the queue that has to wait.
+        let error = finished.iter().find_map(|(_, outcome)| outcome.as_ref().err().cloned());
+        dispatch.settled().await;
+        complete(finished);
+        let error = error.unwrap_or_else(|| StoreError::Unavailable("an earlier write failed".into()));
+        while let Some(job) = next.take().or_else(|| queue.try_recv().ok()) {
+            if let Some(shared) = shared.upgrade() {
+                shared.waiting.fetch_sub(1, Ordering::Relaxed);
+                shared.bytes.fetch_sub(job.bytes, Ordering::Relaxed);
+            }
+            complete(vec![(job.done, Err(error.clone()))]);
         }
     }
     if let Some(direct) = writer.direct.take() {

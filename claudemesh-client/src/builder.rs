@@ -5,8 +5,8 @@ use crate::client::MeshClient;
 use crate::connection::Demand;
 use crate::inbox::Inbox;
 use crate::inner::Inner;
-use crate::outbox::Outbox;
 use crate::journal::{Journal, Restored, open_in_pool};
+use crate::outbox::Outbox;
 use crate::pending::{PendingTable, lock};
 use crate::receipts::ReceiptBook;
 use crate::resolve::Directory;
@@ -17,8 +17,8 @@ use crate::{ClientError, ConnectionState, Identity, Message};
 use claudemesh_crypto::group::HistoryPolicy;
 use claudemesh_crypto::{InviteSecret, SecretKey, random_id};
 use claudemesh_proto::model::Group;
-use std::sync::{Arc, Mutex};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -56,7 +56,6 @@ pub struct MeshClientBuilder {
     key_store: Arc<dyn KeyStore>,
     invite_secret: Option<InviteSecret>,
     history: Option<HistoryPolicy>,
-}
     persistence: Option<Persistence>,
 }
 
@@ -66,6 +65,7 @@ enum Persistence {
     Own(PathBuf),
     /// A directory that sessions share.
     Pool(PathBuf),
+}
 
 impl MeshClientBuilder {
     pub(crate) fn new(identity: Identity) -> Self {
@@ -96,8 +96,8 @@ impl MeshClientBuilder {
             key_store: Arc::new(MemoryKeyStore::default()),
             invite_secret: None,
             history: None,
-        }
             persistence: None,
+        }
     }
 
     /// Name of this session (at most 128 characters); the identity's, else the member's if not set.
@@ -172,7 +172,6 @@ impl MeshClientBuilder {
         self
     }
 
-    /// The secret of the invite link that the member joined with: gives the group keys without another member online.
     /// Keeps what is under way in this directory (created if needed, for this user only), so that nothing is lost and nothing
     /// comes twice when the process is killed:
     ///
@@ -195,6 +194,7 @@ impl MeshClientBuilder {
         self
     }
 
+    /// The secret of the invite link that the member joined with: gives the group keys without another member online.
     pub fn invite_secret(mut self, secret: InviteSecret) -> Self {
         self.invite_secret = Some(secret);
         self
@@ -263,7 +263,6 @@ impl MeshClientBuilder {
     pub fn start(self) -> Result<MeshClient, ClientError> {
         crate::connection::Address::parse(&self.identity.broker_url)?;
         let identity = Arc::new(self.identity);
-        let secure = SecureChannel::new(identity.clone(), session_key.clone(), self.key_store);
         let (journal, restored) = match &self.persistence {
             Some(Persistence::Own(directory)) => Journal::open(directory, &identity).map(some)?,
             Some(Persistence::Pool(directory)) => open_in_pool(directory, &identity).map(some)?,
@@ -274,9 +273,10 @@ impl MeshClientBuilder {
         if let (Some(journal), None) = (&journal, &restored.session) {
             journal.begin(&session_key)?;
         }
+        let secure = SecureChannel::new(identity.clone(), session_key.clone(), self.key_store);
         secure.restore()?;
-        if let Some(secret) = self.invite_secret {
         secure.resume_numbers(restored.numbers);
+        if let Some(secret) = self.invite_secret {
             secure.join_with_invite_secret(&secret)?;
         }
         if let Some(history) = self.history {

@@ -220,13 +220,6 @@ impl MeshClient {
         EventStream::new(self.inner().events.subscribe())
     }
 
-    /// Tells the sender how far a received message has come; collected and sent in the background, also after a reconnect.
-    /// `adapter` (at most 32 characters) says what put it in front of the model.
-    pub fn acknowledge(&self, id: &MessageId, stage: ClientStage, adapter: Option<&str>) {
-        self.inner().acknowledge(id, stage, adapter);
-    }
-
-    /// News of a message that this member sent, from the beginning on: one item per recipient and stage. Ends when every
     /// [`Message::confirm`] for a message of which only the id is here.
     pub fn confirm(&self, id: &MessageId) {
         self.inner().confirm(id);
@@ -244,6 +237,13 @@ impl MeshClient {
         std::mem::take(&mut *lock(&self.inner().restored))
     }
 
+    /// Tells the sender how far a received message has come; collected and sent in the background, also after a reconnect.
+    /// `adapter` (at most 32 characters) says what put it in front of the model.
+    pub fn acknowledge(&self, id: &MessageId, stage: ClientStage, adapter: Option<&str>) {
+        self.inner().acknowledge(id, stage, adapter);
+    }
+
+    /// News of a message that this member sent, from the beginning on: one item per recipient and stage. Ends when every
     /// recipient has read it or will never get it. Recipients that only acknowledge `delivered` keep it open: use a time
     /// limit.
     pub fn receipts(&self, message_id: impl Into<MessageId>) -> ReceiptStream {
@@ -277,6 +277,9 @@ impl MeshClient {
         inner.inbox.stop();
         if inner.is_open() {
             let on_their_way = async {
+                if let Some(journal) = &inner.journal {
+                    journal.flushed().await;
+                }
                 tokio::join!(inner.outbox.drained(), inner.acks.drained());
                 stats::report(inner).await;
             };
@@ -284,11 +287,11 @@ impl MeshClient {
         }
         inner.shutdown.cancel();
         let connection = lock(&self.handle.connection).take();
-                if let Some(journal) = &inner.journal {
-                    journal.flushed().await;
-                }
         if let Some(connection) = connection {
             let _ = timeout(CLOSE_GRACE, connection).await;
+        }
+        if let Some(journal) = inner.journal.clone() {
+            let _ = tokio::task::spawn_blocking(move || journal.release()).await;
         }
     }
 }
@@ -297,9 +300,6 @@ impl std::fmt::Debug for MeshClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("MeshClient")
             .field("mesh", &self.identity().slug)
-        if let Some(journal) = inner.journal.clone() {
-            let _ = tokio::task::spawn_blocking(move || journal.release()).await;
-        }
             .field("session", &self.session_key())
             .field("state", &self.state().as_str())
             .finish_non_exhaustive()

@@ -4,8 +4,8 @@ use crate::acks::AckQueue;
 use crate::builder::Options;
 use crate::connection::Demand;
 use crate::inbox::Inbox;
-use crate::outbox::{ClearText, Outbox, PendingSend};
 use crate::journal::Journal;
+use crate::outbox::{ClearText, Outbox, PendingSend};
 use crate::pending::{PendingTable, lock};
 use crate::receipts::ReceiptBook;
 use crate::resolve::Directory;
@@ -47,11 +47,11 @@ pub(crate) struct Inner {
     pub(crate) outbox: Outbox,
     pub(crate) inbox: Inbox,
     pub(crate) acks: AckQueue,
-    pub(crate) receipts: ReceiptBook,
     /// Where the program asked for one.
     pub(crate) journal: Option<Arc<Journal>>,
     /// Messages of an earlier run that are sent again.
     pub(crate) restored: Mutex<Vec<PendingSend>>,
+    pub(crate) receipts: ReceiptBook,
     pub(crate) session: SessionMemory,
     pub(crate) stats: SessionStats,
     pub(crate) events: broadcast::Sender<ClientEvent>,

@@ -166,10 +166,13 @@ impl Receiver {
         }
         let opened = inner.secure.open(&push, inner.as_ref()).await;
         if opened.key_missing {
-            self.hold(push).await;
-        } else {
-            deliver(&self.inner, &push, opened);
+            return self.hold(push).await;
         }
+        if !self.held.is_empty() {
+            // Opening it may have brought the keys of those before it.
+            self.open_held().await;
+        }
+        deliver(&self.inner, &push, opened);
     }
 
     async fn hold(&mut self, push: Push) {

@@ -8,6 +8,7 @@
 //! | `keys/<slug>.key` | the member's secret key, 128 hexadecimal characters |
 //! | `keys/<slug>.owner` | the owner's secret key, at the owner's only |
 //! | `keys/` | group keys, by the client |
+//! | `sessions/` | what agents' sessions have in hand, sealed; by the client |
 //! | `config.lock` | taken while `config.json` is changed |
 
 mod file;
@@ -68,6 +69,12 @@ impl Config {
     #[must_use]
     pub fn keys_dir(&self) -> PathBuf {
         self.dir.join(keys::DIR)
+    }
+
+    /// Directory of what agents' sessions have in hand.
+    #[must_use]
+    pub fn sessions_dir(&self) -> PathBuf {
+        self.dir.join("sessions")
     }
 
     /// What the file said.

@@ -11,6 +11,7 @@ use rmcp::model::{
     ClientJsonRpcMessage, ClientRequest, CustomRequest, ErrorCode, ErrorData, RequestId, ServerJsonRpcMessage,
 };
 use rmcp::transport::Transport;
+use std::sync::Arc;
 
 /// Methods that this server answers.
 const METHODS: [&str; 4] = ["initialize", "ping", "tools/call", "tools/list"];
@@ -19,6 +20,7 @@ const METHODS: [&str; 4] = ["initialize", "ping", "tools/call", "tools/list"];
 pub(super) struct Door<T> {
     inner: T,
     initialized: bool,
+    written: Arc<dyn Fn(&RequestId) + Send + Sync>,
 }
 
 /// What becomes of a message from the host.
@@ -29,11 +31,12 @@ enum Verdict {
 }
 
 impl<T: Transport<RoleServer>> Door<T> {
-    /// Guards a transport.
-    pub(super) fn new(inner: T) -> Self {
+    /// Guards a transport. `written` is called when the result of a request is with the host.
+    pub(super) fn new(inner: T, written: impl Fn(&RequestId) + Send + Sync + 'static) -> Self {
         Self {
             inner,
             initialized: false,
+            written: Arc::new(written),
         }
     }
 
@@ -78,7 +81,19 @@ impl<T: Transport<RoleServer>> Transport<RoleServer> for Door<T> {
     type Error = T::Error;
 
     fn send(&mut self, message: ServerJsonRpcMessage) -> impl Future<Output = Result<(), T::Error>> + Send + 'static {
-        self.inner.send(message)
+        let request = match &message {
+            ServerJsonRpcMessage::Response(response) => Some(response.id.clone()),
+            _ => None,
+        };
+        let sending = self.inner.send(message);
+        let written = self.written.clone();
+        async move {
+            sending.await?;
+            if let Some(request) = &request {
+                written(request);
+            }
+            Ok(())
+        }
     }
 
     async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {

@@ -81,9 +81,10 @@ impl Mail {
         self.state().waiting.push_back(message);
     }
 
-    /// Remembers that a message was shown, and tells its sender.
+    /// Remembers that a message was shown, and tells its sender. It is not shown again after a restart.
     pub(super) fn shown(&self, message: Message, adapter: &'static str) {
         message.ack_surfaced(adapter);
+        message.confirm();
         self.state().remember(message, adapter);
     }
 

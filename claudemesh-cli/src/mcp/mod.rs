@@ -10,6 +10,7 @@
 //! | `delivery` | received messages on their way to the model |
 //! | `surface` | the ways to put a message in front of the model |
 //! | `mail` | messages that no surface took, and those that were shown and not yet read |
+//! | `written` | messages in tool results that the host does not have yet |
 //! | `render` | messages as text that is safe to show to a model |
 
 mod call;
@@ -24,6 +25,7 @@ mod render;
 mod server;
 mod session;
 mod surface;
+mod written;
 
 use crate::{CliError, Config};
 use rmcp::ServiceExt;
@@ -55,7 +57,9 @@ pub async fn run(config: &Config, options: Options) -> Result<(), CliError> {
     let closing = server.clone();
     let ended = CancellationToken::new();
     let serving = async {
-        let door = door::Door::new(AsyncRwTransport::new_server(tokio::io::stdin(), tokio::io::stdout()));
+        let transport = AsyncRwTransport::new_server(tokio::io::stdin(), tokio::io::stdout());
+        let answered = server.clone();
+        let door = door::Door::new(transport, move |request| answered.written(request));
         match server.serve_with_ct(door, ended.clone()).await {
             Ok(running) => drop(running.waiting().await),
             Err(error) => tracing::debug!(%error, "the host left before the session began"),

@@ -1,14 +1,16 @@
 //! The protocol's requests.
 
 use super::delivery::{Desk, Ladder};
+use super::mail::MESSAGES_KEY;
 use super::session::{Joined, Who};
 use super::surface::{CAPABILITY, Channel, InboxSocket, MeshIds, Surface};
+use super::written::{Unwritten, messages_in};
 use super::{call, catalog, instructions};
 use crate::Config;
 use claudemesh_client::Meshes;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, Implementation, JsonObject, ListToolsResult, PaginatedRequestParams,
-    ProtocolVersion, ServerCapabilities, ServerConfig, Tool,
+    ProtocolVersion, RequestId, ServerCapabilities, ServerConfig, Tool,
 };
 use rmcp::service::{NotificationContext, RequestContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -32,6 +34,7 @@ struct Shared {
     joined: Mutex<Arc<Joined>>,
     mesh_ids: MeshIds,
     desk: Arc<Desk>,
+    unwritten: Unwritten,
     tools: Vec<Tool>,
     info: ServerConfig,
     several_meshes: bool,
@@ -49,6 +52,7 @@ impl Server {
         let shared = Shared {
             dir: config.dir().to_owned(),
             desk: Arc::new(Desk::new(who.mode)),
+            unwritten: Unwritten::default(),
             tools: catalog::tools(&slugs),
             info: info(instructions::text(&who, &slugs)),
             several_meshes: slugs.len() > 1,
@@ -94,6 +98,17 @@ impl Server {
             *current = Arc::new(self.connect(&config));
         }
         current.clone()
+    }
+
+    /// The result of this request is with the host.
+    pub(super) fn written(&self, request: &RequestId) {
+        let joined = self
+            .shared
+            .joined
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        self.shared.unwritten.written(request, &joined.meshes);
     }
 
     /// Ends the connections when what is on its way has arrived.
@@ -149,6 +164,15 @@ impl ServerHandler for Server {
         } else {
             mail.attach(self.shared.several_meshes)
         };
+        let attached = attachment
+            .as_ref()
+            .and_then(|attachment| attachment.members.get(MESSAGES_KEY));
+        let asked = match &ended {
+            Ok(output) if request.name == "check_messages" => output.get("messages"),
+            _ => None,
+        };
+        let shown = [messages_in(attached), messages_in(asked)].concat();
+        self.shared.unwritten.expect(context.id, shown);
         Ok(call::result(ended, attachment).into())
     }
 

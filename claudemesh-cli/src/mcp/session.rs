@@ -3,7 +3,7 @@
 use crate::Config;
 use crate::config::{MeshEntry, env};
 use claudemesh_client::secure::FileKeyStore;
-use claudemesh_client::{EventStream, Identity, MeshClient, MeshClientBuilder, Meshes};
+use claudemesh_client::{ClientError, EventStream, Identity, MeshClient, MeshClientBuilder, Meshes};
 use claudemesh_proto::model::{Group, MessageMode};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -167,5 +167,15 @@ fn connect(config: &Config, mesh: &MeshEntry, who: &Who, keys: Arc<FileKeyStore>
             .and_then(|name| name.as_str())
             .map(str::to_owned);
     }
-    who.introduce(identity, keys).start().map_err(|error| error.to_string())
+    let start = |identity| who.introduce(identity, keys.clone());
+    let persistent = start(identity.clone()).persistent_pool(config.sessions_dir());
+    match persistent.start() {
+        // Better a session that forgets what it had when it is killed than none.
+        Err(error @ ClientError::Journal { .. }) => {
+            tracing::warn!(mesh = mesh.slug, %error, "messages that are not shown yet would not survive a kill");
+            start(identity).start()
+        }
+        started => started,
+    }
+    .map_err(|error| error.to_string())
 }

@@ -5,6 +5,7 @@ mod defects;
 mod fuzz;
 mod postgres;
 mod reference;
+mod reliability;
 mod schemas;
 mod tests;
 
@@ -17,6 +18,7 @@ tasks:
   defects        write docs/defects.md anew from the tests
   fuzz [ARGS]    run the fuzz targets, ten minutes each; see fuzz/README.md
   bench [ARGS]   measure the broker in release; see `cargo xtask bench --help`
+  reliability    kill, cut and starve the broker with the full numbers, and write docs/reliability.md
   test [ARGS]    run every test; those that need Postgres start one if its programs are installed";
 
 fn main() -> anyhow::Result<()> {
@@ -27,6 +29,7 @@ fn main() -> anyhow::Result<()> {
         Some("defects") => defects::write(),
         Some("fuzz") => fuzz::run(&arguments.collect::<Vec<_>>()),
         Some("bench") => bench::run(&arguments.collect::<Vec<_>>()),
+        Some("reliability") => reliability::run(&arguments.collect::<Vec<_>>()),
         Some("test") => tests::run(&arguments.collect::<Vec<_>>()),
         Some(other) => bail!("unknown task {other}\n{TASKS}"),
         None => bail!("no task given\n{TASKS}"),

@@ -40,25 +40,43 @@ pub(crate) fn start() -> anyhow::Result<Option<Postgres>> {
             "--pgdata",
         ])
         .arg(server.cluster()))?;
-    run(server
-        .command("pg_ctl")?
-        .arg("--pgdata")
-        .arg(server.cluster())
-        .args(["--wait", "--timeout=60", "--silent"])
-        .args([
-            "--options",
-            &format!(
-                "-h 127.0.0.1 -p {port} -k {} -c max_connections=300",
-                server.data.display()
-            ),
-            "--log",
-        ])
-        .arg(server.data.join("server.log"))
-        .arg("start"))?;
+    server.launch()?;
     Ok(Some(server))
 }
 
 impl Postgres {
+    /// Starts the server, also once more after [`Postgres::stop`], at the same address.
+    ///
+    /// # Errors
+    /// If it does not answer within a minute.
+    pub(crate) fn launch(&self) -> anyhow::Result<()> {
+        let options = format!(
+            "-h 127.0.0.1 -p {} -k {} -c max_connections=300",
+            self.port,
+            self.data.display()
+        );
+        run(self
+            .command("pg_ctl")?
+            .arg("--pgdata")
+            .arg(self.cluster())
+            .args(["--wait", "--timeout=60", "--silent"])
+            .args(["--options", &options, "--log"])
+            .arg(self.data.join("server.log"))
+            .arg("start"))
+    }
+
+    /// Stops the server: `fast` ends its connections in order, `immediate` is a crash.
+    ///
+    /// # Errors
+    /// If it does not end.
+    pub(crate) fn stop(&self, mode: &str) -> anyhow::Result<()> {
+        run(self.command("pg_ctl")?.arg("--pgdata").arg(self.cluster()).args([
+            &format!("--mode={mode}"),
+            "--silent",
+            "stop",
+        ]))
+    }
+
     /// Where to connect.
     pub(crate) fn url(&self) -> String {
         format!("postgres://claudemesh@127.0.0.1:{}/postgres", self.port)
@@ -92,13 +110,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        let stop = self.command("pg_ctl").and_then(|mut command| {
-            run(command
-                .arg("--pgdata")
-                .arg(self.cluster())
-                .args(["--mode=immediate", "--silent", "stop"]))
-        });
-        if let Err(error) = stop {
+        if let Err(error) = self.stop("immediate") {
             eprintln!("xtask: Postgres was not stopped: {error:#}");
         }
         if let Err(error) = std::fs::remove_dir_all(&self.data) {

@@ -418,7 +418,7 @@ async fn joining_with_a_token_checks_in_the_originals_order() {
 }
 
 #[tokio::test]
-async fn sub_e_05_members_edit_what_they_may_and_nobody_elses() {
+async fn defect_100_sub_e_05_members_edit_what_they_may_and_nobody_elses() {
     let lab = Lab::start().await;
     let (admin, bob) = (lab.join("ada", "admin").await, lab.join("bob", "member").await);
     let path = |id: &str| lab.path(&format!("/member/{id}"));
@@ -438,6 +438,13 @@ async fn sub_e_05_members_edit_what_they_may_and_nobody_elses() {
         }
     };
     assert_eq!(push["eventData"]["displayName"], "robert");
+    // The session that was there before has the new name, without connecting again.
+    let peers = socket.ask(json!({ "type": "list_peers" })).await;
+    assert_eq!(
+        (&peers["peers"][0]["displayName"], &peers["peers"][0]["memberPubkey"]),
+        (&json!("robert"), &json!(bob.pubkey())),
+        "{peers}"
+    );
 
     let name = || Some(json!({ "displayName": "mallory" }));
     let role = || Some(json!({ "permission": "admin" }));
@@ -603,6 +610,39 @@ async fn defect_017_094_hooks_speak_for_the_member_that_signed() {
         .call("POST", "/hook/set-status", Some(&lab.owner.key), report("idle"))
         .await;
     assert_eq!(owners["ok"], true, "one member's bucket is not another's");
+}
+
+/// Whoever is in several meshes is busy in all of them.
+#[tokio::test]
+async fn defect_094_one_report_reaches_every_mesh_of_the_member() {
+    let lab = Lab::start().await;
+    let owner_key = SecretKey::generate();
+    let body = json!({
+        "name": "Second", "owner_pubkey": owner_key.public().to_string(), "pubkey": lab.owner.pubkey(),
+        "display_name": "olivia elsewhere",
+    });
+    let (status, second) = lab.call("POST", "/cli/mesh/create", Some(&owner_key), Some(body)).await;
+    assert_eq!(status, 200, "{second}");
+    let mut first = lab.connect_v1(&lab.owner).await;
+    let (mesh, member) = (second["id"].as_str().unwrap(), second["member_id"].as_str().unwrap());
+    let mut hello = lab.hello_v1(&lab.owner);
+    let timestamp = hello["timestamp"].as_i64().unwrap();
+    let signature = claudemesh_crypto::sign_hello_v1(&lab.owner.key, mesh, member, timestamp).to_string();
+    (hello["meshId"], hello["memberId"], hello["signature"]) = (json!(mesh), json!(member), json!(signature));
+    let mut elsewhere = lab.socket().await;
+    elsewhere.send(&hello).await;
+    assert_eq!(elsewhere.next().await["type"], "hello_ack");
+    for status in ["working", "idle"] {
+        let report = json!({ "cwd": "/work", "pid": 4242, "status": status });
+        let (code, answer) = lab
+            .call("POST", "/hook/set-status", Some(&lab.owner.key), Some(report))
+            .await;
+        assert_eq!((code, &answer["ok"]), (200, &json!(true)), "{answer}");
+        for socket in [&mut first, &mut elsewhere] {
+            let peers = socket.ask(json!({ "type": "list_peers" })).await;
+            assert_eq!(peers["peers"][0]["status"], status, "{peers}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -5,8 +5,12 @@
 #[path = "hostile/frames.rs"]
 mod frames;
 mod gateway_kit;
+#[path = "hostile/hello.rs"]
+mod hello;
 #[path = "hostile/other_mesh.rs"]
 mod other_mesh;
+#[path = "hostile/process.rs"]
+mod process;
 #[path = "hostile/schemas.rs"]
 mod schemas;
 #[path = "hostile/sockets.rs"]

@@ -5,32 +5,14 @@
 mod store_suite;
 
 use claudemesh_broker::store::{Recorded, StoreError};
-use sqlx::{AssertSqlSafe, Connection as _};
 use std::time::Duration;
 use store_suite::{Db, add_mesh, message};
 
 async fn fresh() -> Db {
-    let server = std::env::var("CLAUDEMESH_TEST_POSTGRES_URL")
-        .expect("set CLAUDEMESH_TEST_POSTGRES_URL to the address of a Postgres database whose user may create others");
-    sqlx::any::install_default_drivers();
-    let name = format!("claudemesh_test_{}", claudemesh_crypto::random_id().to_lowercase());
-    let mut connection = sqlx::AnyConnection::connect(&server).await.unwrap();
-    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    connection.close().await.unwrap();
-    let (address, query) = match server.split_once('?') {
-        Some((address, query)) => (address, format!("?{query}&")),
-        None => (server.as_str(), "?".to_owned()),
-    };
-    let base = address.rsplit_once('/').unwrap().0;
-    let query = query.trim_end_matches(['?', '&']);
-    let url = format!("{base}/{name}{query}");
-    let joint = if query.is_empty() { '?' } else { '&' };
+    let claudemesh_testkit::postgres::FreshDatabase { url, raw_url } = claudemesh_testkit::postgres::fresh().await;
     Db {
-        raw_url: format!("{url}{joint}options=-c%20search_path%3Dmesh"),
         url,
+        raw_url,
         _keep: None,
     }
 }
@@ -95,5 +77,39 @@ async fn passwords_are_not_in_errors() {
             matches!(error, StoreError::Config(_) | StoreError::Unavailable(_)),
             "{error:?}"
         );
+    }
+}
+
+/// A store that was made by one half's migrations must be what the statements expect, which both halves share.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "set CLAUDEMESH_TEST_POSTGRES_URL to run on Postgres"]
+async fn defect_035_sub_e_10_both_halves_have_the_same_tables_columns_and_indexes() {
+    let postgres = fresh().await;
+    postgres.open().await.close().await;
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", directory.path().join("broker.db").display());
+    let sqlite = Db {
+        raw_url: url.clone(),
+        url,
+        _keep: Some(directory),
+    };
+    sqlite.open().await.close().await;
+    for (of_postgres, of_sqlite) in [
+        (
+            "SELECT table_name::text || '.' || column_name::text FROM information_schema.columns \
+             WHERE table_schema = 'mesh' AND table_name NOT LIKE '\\_sqlx%' ORDER BY 1",
+            "SELECT m.name || '.' || c.name FROM sqlite_master m JOIN pragma_table_info(m.name) c \
+             WHERE m.type = 'table' AND m.name NOT LIKE '\\_sqlx%' ESCAPE '\\' AND m.name NOT LIKE 'sqlite%' ORDER BY 1",
+        ),
+        (
+            "SELECT indexname::text FROM pg_indexes WHERE schemaname = 'mesh' AND indexdef NOT LIKE 'CREATE UNIQUE INDEX %_pkey %' \
+             AND indexname NOT LIKE '\\_sqlx%' ORDER BY 1",
+            "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL ORDER BY 1",
+        ),
+    ] {
+        let mut found = [postgres.raw(of_postgres).await, sqlite.raw(of_sqlite).await];
+        found.iter_mut().for_each(|names| names.sort());
+        assert!(found[0].len() > 5, "{found:?}");
+        assert_eq!(found[0], found[1]);
     }
 }

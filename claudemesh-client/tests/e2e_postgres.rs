@@ -4,28 +4,11 @@
 
 mod e2e;
 
-use sqlx::{AssertSqlSafe, Connection as _};
-
 async fn fresh() -> e2e::kit::Database {
-    let server = std::env::var("CLAUDEMESH_TEST_POSTGRES_URL")
-        .expect("set CLAUDEMESH_TEST_POSTGRES_URL to the address of a Postgres database whose user may create others");
-    sqlx::any::install_default_drivers();
-    let name = format!("claudemesh_e2e_{}", claudemesh_crypto::random_id().to_lowercase());
-    let mut connection = sqlx::AnyConnection::connect(&server).await.unwrap();
-    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    connection.close().await.unwrap();
-    let (address, query) = match server.split_once('?') {
-        Some((address, query)) => (address, format!("?{query}")),
-        None => (server.as_str(), String::new()),
-    };
-    let base = address.rsplit_once('/').unwrap().0;
-    let url = format!("{base}/{name}{query}");
+    let fresh = claudemesh_testkit::postgres::fresh().await;
     e2e::kit::Database {
-        raw_url: Some(url.clone()),
-        url: Some(url),
+        url: Some(fresh.url),
+        raw_url: Some(fresh.raw_url),
     }
 }
 

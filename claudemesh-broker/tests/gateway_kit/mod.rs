@@ -36,9 +36,20 @@ impl Person {
     }
 }
 
-/// A broker with one mesh.
-pub struct Lab {
-    pub running: RunningBroker,
+/// Something that listens.
+pub trait Listening {
+    fn addr(&self) -> SocketAddr;
+}
+
+impl Listening for RunningBroker {
+    fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+/// A broker, in this process unless said otherwise, with one mesh.
+pub struct Lab<B = RunningBroker> {
+    pub running: B,
     pub directory: tempfile::TempDir,
     /// The owner's key, which signs invites.
     pub owner_key: SecretKey,
@@ -57,6 +68,13 @@ impl Lab {
         let mut config = Config::local(directory.path());
         change(&mut config);
         let running = Broker::start(config).await.unwrap();
+        Self::of(running, directory).await
+    }
+}
+
+impl<B: Listening> Lab<B> {
+    /// Makes the mesh on a broker that runs.
+    pub async fn of(running: B, directory: tempfile::TempDir) -> Self {
         let (owner_key, member_key) = (SecretKey::generate(), SecretKey::generate());
         let body = json!({
             "name": "Lab Mesh",
@@ -64,7 +82,14 @@ impl Lab {
             "pubkey": member_key.public().to_string(),
             "display_name": "olivia",
         });
-        let (status, created) = call(running.addr, "POST", "/cli/mesh/create", Some(&owner_key), Some(&body)).await;
+        let (status, created) = call(
+            running.addr(),
+            "POST",
+            "/cli/mesh/create",
+            Some(&owner_key),
+            Some(&body),
+        )
+        .await;
         assert_eq!(status, 200, "{created}");
         let id = created["member_id"].as_str().unwrap().to_owned();
         let mesh = created["id"].as_str().unwrap().to_owned();
@@ -78,7 +103,7 @@ impl Lab {
     }
 
     pub fn addr(&self) -> SocketAddr {
-        self.running.addr
+        self.running.addr()
     }
 
     /// A request that `signer` signs; answers status and JSON.

@@ -160,6 +160,13 @@ async fn defect_001_sub_e_05_other_meshes_ids_open_nothing() {
             }
         }
     }
+    // Names of groups that would be part of a statement: what waits in the other mesh stays there.
+    for text in crate::strings::TEXTS {
+        let answer = socket.ask(json!({ "type": "join_group", "name": text })).await;
+        watch::is_typed(&answer, text);
+        let pulled = socket.ask(json!({ "type": "pull_messages" })).await;
+        says_nothing(&pulled, text);
+    }
     // HTTP, signed by an admin of another mesh.
     let paths = [
         ("GET", format!("/mesh/{}/members", victim.mesh)),

@@ -141,7 +141,7 @@ fn without(instance: &Value, place: &str) -> Value {
 }
 
 /// Requests of this operation: the whole one first, then its broken ones.
-fn requests(schema: &Value) -> Vec<Value> {
+pub(crate) fn requests(schema: &Value) -> Vec<Value> {
     let whole = valid(schema);
     let mut found = Vec::new();
     places(schema, "", &mut found);

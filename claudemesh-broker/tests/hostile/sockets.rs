@@ -1,35 +1,41 @@
 //! Sockets that are half open, slow, silent, many, or speak another protocol.
 
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::gateway_kit::{Lab, Socket, http};
+use crate::gateway_kit::{Lab, http};
 use crate::watch;
 
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
     sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 /// A socket that has become a WebSocket, without a client library's rules.
-async fn raw(lab: &Lab, headers: &str) -> (TcpStream, String) {
-    let mut stream = TcpStream::connect(lab.addr()).await.unwrap();
+pub(crate) async fn raw(addr: SocketAddr, headers: &str) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
     stream
         .write_all(format!("{UPGRADE}{headers}\r\n").as_bytes())
         .await
         .unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.unwrap());
+        head.push(
+            timeout(Duration::from_secs(30), stream.read_u8())
+                .await
+                .unwrap()
+                .unwrap(),
+        );
     }
     (stream, String::from_utf8(head).unwrap())
 }
 
 /// A masked frame of a client.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     match payload.len() {
         length @ 0..=125 => bytes.push(0x80 | length as u8),
@@ -49,7 +55,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Everything that comes until the broker ends the connection.
-async fn to_the_end(mut stream: TcpStream) -> String {
+pub(crate) async fn to_the_end(mut stream: impl AsyncRead + Unpin) -> String {
     let mut bytes = Vec::new();
     let _read = timeout(Duration::from_secs(10), stream.read_to_end(&mut bytes))
         .await
@@ -61,7 +67,6 @@ async fn to_the_end(mut stream: TcpStream) -> String {
 #[tokio::test]
 async fn defect_026_silent_half_open_and_dripping_sockets_are_ended() {
     let lab = watch::lab_with(|config| config.hello_timeout = Duration::from_millis(300)).await;
-    let started = Instant::now();
     // Silent before and in the head of a request.
     let mut ends = Vec::new();
     for head in [
@@ -91,7 +96,7 @@ async fn defect_026_silent_half_open_and_dripping_sockets_are_ended() {
     half.write_all(b"GET /health HTTP/1.1\r\n").await.unwrap();
     half.shutdown().await.unwrap();
     ends.push(tokio::spawn(to_the_end(half)));
-    let (mut slow, _) = raw(&lab, "").await;
+    let (mut slow, _) = raw(lab.addr(), "").await;
     let hello = frame(0x81, lab.hello_v1(&lab.owner).to_string().as_bytes());
     let slow = tokio::spawn(async move {
         for byte in hello {
@@ -107,7 +112,6 @@ async fn defect_026_silent_half_open_and_dripping_sockets_are_ended() {
     }
     let told = slow.await.unwrap();
     assert!(told.is_empty() || told.contains("hello_timeout"), "{told}");
-    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
     dripping.await.unwrap();
     watch::still_serves(&lab).await;
 }
@@ -126,9 +130,7 @@ async fn defect_026_many_unfinished_requests_do_not_shut_others_out() {
         let _sent = stream.write_all(b"GET /health HTTP/1.1\r\nx-").await;
         flood.push(stream);
     }
-    let started = Instant::now();
     assert_eq!(http(lab.addr(), "GET", "/health", "", b"").await.status, 200);
-    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
     drop(flood);
     watch::still_serves(&lab).await;
 }
@@ -146,7 +148,7 @@ async fn defect_026_thousands_of_sockets_without_hello() {
     let mut inside = Vec::new();
     let mut refused = 0;
     for _ in 0..2_000 {
-        let (stream, head) = raw(&lab, "").await;
+        let (stream, head) = raw(lab.addr(), "").await;
         if head.starts_with("HTTP/1.1 101") {
             inside.push(stream);
         } else {
@@ -176,7 +178,7 @@ async fn defect_026_thousands_of_sockets_without_hello() {
 #[tokio::test]
 async fn one_byte_fragments_make_one_frame() {
     let lab = watch::lab().await;
-    let (mut stream, _) = raw(&lab, "").await;
+    let (mut stream, _) = raw(lab.addr(), "").await;
     let hello = lab.hello_v1(&lab.owner).to_string();
     let last = hello.len() - 1;
     for (index, byte) in hello.bytes().enumerate() {
@@ -217,6 +219,7 @@ async fn frames_that_break_the_protocol_end_their_socket_only() {
         frame(0x81, b"\xff\xfe\xfd"),
         frame(0x82, b"\xff\xfe\xfd"),
         frame(0x82, &[0; 1_000]),
+        frame(0x82, lab.hello_v1(&lab.owner).to_string().as_bytes()),
         unmasked,
         // Unknown opcode, reserved bits (compression), a continuation of nothing, an overlong control frame.
         frame(0x83, b"x"),
@@ -234,7 +237,7 @@ async fn frames_that_break_the_protocol_end_their_socket_only() {
     ];
     for bytes in broken {
         for says_hello in [false, true] {
-            let (mut stream, _) = raw(&lab, "").await;
+            let (mut stream, _) = raw(lab.addr(), "").await;
             if says_hello {
                 sleep(Duration::from_millis(2)).await;
                 let hello = lab.hello_v1(&lab.owner).to_string();
@@ -258,7 +261,7 @@ async fn frames_that_break_the_protocol_end_their_socket_only() {
 async fn compression_is_not_agreed_to() {
     let lab = watch::lab().await;
     let offers = "sec-websocket-extensions: permessage-deflate; client_max_window_bits, x-webkit-deflate-frame\r\n";
-    let (_stream, head) = raw(&lab, offers).await;
+    let (_stream, head) = raw(lab.addr(), offers).await;
     let head = head.to_ascii_lowercase();
     assert!(
         head.starts_with("http/1.1 101") && !head.contains("sec-websocket-extensions"),
@@ -297,107 +300,6 @@ async fn requests_that_are_not_http() {
     watch::still_serves(&lab).await;
 }
 
-/// The second hello of one socket would have been a second session of the original, for ever.
-#[tokio::test]
-async fn defect_010_a_second_hello_makes_no_ghost() {
-    let lab = watch::lab().await;
-    let bob = lab.join("bob", "member").await;
-    let mut socket = lab.connect_v2(&lab.owner).await;
-    for person in [&lab.owner, &bob] {
-        let nonce_less = lab.hello_v1(person);
-        for _ in 0..20 {
-            socket.send(&nonce_less).await;
-            let error = socket.next_of("error").await;
-            assert_eq!(error["code"], "already_connected");
-        }
-    }
-    let peers = socket.ask(json!({ "type": "list_peers" })).await;
-    assert_eq!(peers["peers"].as_array().unwrap().len(), 1, "{peers}");
-}
-
-/// A hello that somebody has listened to is good for nothing.
-#[tokio::test]
-async fn defect_011_a_recorded_hello_is_no_login() {
-    let lab = watch::lab().await;
-    let elsewhere =
-        watch::lab_with(|config| config.public_origins = vec!["https://mesh.example.org".parse().unwrap()]).await;
-    let mut socket = lab.socket().await;
-    let nonce = socket.challenge().await;
-    let hello = lab.hello_v2(&lab.owner, &nonce, &lab.origin());
-    socket.send(&hello).await;
-    assert_eq!(socket.next().await["type"], "hello_ack");
-    let mut again = lab.socket().await;
-    again.challenge().await;
-    again.send(&hello).await;
-    assert_eq!(again.refused().await.0["code"], "replayed");
-    // At another broker, which even asked for it.
-    let mut other = Socket::open(elsewhere.addr()).await;
-    other.challenge().await;
-    other.send(&hello).await;
-    assert_eq!(other.refused().await.0["code"], "wrong_origin");
-    let first = lab.hello_v1(&lab.owner);
-    let mut socket = lab.socket().await;
-    socket.send(&first).await;
-    assert_eq!(socket.next().await["type"], "hello_ack");
-    let mut again = lab.socket().await;
-    again.send(&first).await;
-    assert_eq!(again.refused().await.0["code"], "replayed");
-}
-
-/// Naming somebody else's session key gives neither their mail nor their name.
-#[tokio::test]
-async fn defect_009_sub_e_16_a_stolen_session_key_takes_nothing() {
-    let lab = watch::lab().await;
-    let (victim, thief) = (lab.join("victim", "member").await, lab.join("thief", "member").await);
-    let mut owner = lab.connect_v2(&lab.owner).await;
-    let mut real = lab.connect_v2(&victim).await;
-    let peers = owner.ask(json!({ "type": "list_peers" })).await;
-    let listed = peers["peers"].as_array().unwrap();
-    let key = listed
-        .iter()
-        .find(|peer| peer["displayName"] == "victim")
-        .and_then(|peer| peer["sessionPubkey"].as_str().or(peer["pubkey"].as_str()))
-        .unwrap()
-        .to_owned();
-    for stolen in [key.clone(), victim.pubkey()] {
-        // Version 2 must prove the key.
-        let mut socket = lab.socket().await;
-        let nonce = socket.challenge().await;
-        let mut hello = lab.hello_v2(&thief, &nonce, &lab.origin());
-        hello["sessionPubkey"] = json!(stolen);
-        socket.send(&hello).await;
-        assert_eq!(socket.refused().await.0["code"], "bad_signature");
-        // Version 1 cannot, and then does not have it.
-        let mut socket = lab.socket().await;
-        let mut hello = lab.hello_v1(&thief);
-        hello["sessionPubkey"] = json!(stolen);
-        socket.send(&hello).await;
-        let answer = socket.next().await;
-        watch::is_typed(&answer, "hello with a stolen key");
-        let ack = owner
-            .ask(json!({
-                "type": "send", "id": claudemesh_crypto::random_id(), "targetSpec": stolen, "priority": "now",
-                "nonce": "", "ciphertext": "c2VjcmV0"
-            }))
-            .await;
-        assert_eq!(ack["type"], "ack", "{ack}");
-        let push = real.next_message().await;
-        assert_eq!(push["ciphertext"], "c2VjcmV0");
-        if answer["type"] == "hello_ack" {
-            let pulled = socket.ask(json!({ "type": "pull_messages" })).await;
-            assert_eq!(pulled["messages"], json!([]), "{pulled}");
-            // What the thief sends is not shown as the victim's.
-            let ack = socket
-                .ask(json!({ "type": "send", "targetSpec": lab.owner.pubkey(), "priority": "now", "nonce": "", "ciphertext": "AAAA" }))
-                .await;
-            assert_eq!(ack["type"], "ack", "{ack}");
-            let push = owner.next_message().await;
-            assert_eq!(push["senderMemberPubkey"], thief.pubkey(), "{push}");
-        }
-    }
-    watch::nothing_panicked();
-}
-
 #[tokio::test]
 async fn a_client_that_only_pings_and_one_that_floods() {
     let lab = watch::lab().await;
@@ -416,9 +318,7 @@ async fn a_client_that_only_pings_and_one_that_floods() {
             .send(&json!({ "type": "get_grants", "_reqId": index.to_string() }))
             .await;
     }
-    let started = Instant::now();
     assert_eq!(socket.ask(json!({ "type": "list_peers" })).await["type"], "peers_list");
-    assert!(started.elapsed() < Duration::from_secs(5));
     for index in 0..3_000 {
         assert_eq!(flooding.next_of("grants").await["_reqId"], index.to_string());
     }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::watch;
 
-const TEXTS: &[&str] = &[
+pub(crate) const TEXTS: &[&str] = &[
     "it's",
     "x')) OR true OR (target_spec IN ('",
     "'; DROP TABLE message; --",
@@ -171,6 +171,27 @@ async fn every_text_of_hello() {
             socket.send(&hello).await;
             let answer = socket.next().await;
             watch::is_typed(&answer, &format!("hello {field} {text:?}"));
+        }
+    }
+    // Too long for a name, whatever is done with it: nobody is shown megabytes.
+    for field in [
+        "displayName",
+        "sessionId",
+        "cwd",
+        "hostname",
+        "peerType",
+        "channel",
+        "model",
+    ] {
+        let mut hello = lab.hello_v1(&lab.owner);
+        hello[field] = json!("x".repeat(500_000));
+        let mut socket = lab.socket().await;
+        socket.send(&hello).await;
+        let answer = socket.next().await;
+        watch::is_typed(&answer, field);
+        if answer["type"] == "hello_ack" {
+            let peers = socket.ask(json!({ "type": "list_peers" })).await;
+            assert!(peers.to_string().len() < 20_000, "{field} is shown whole");
         }
     }
     watch::still_serves(&lab).await;

@@ -52,16 +52,8 @@ pub(crate) async fn lab_with(change: impl FnOnce(&mut Config)) -> Lab {
 
 /// A fresh database, if the whole suite is to run on Postgres: `CLAUDEMESH_HOSTILE_ON_POSTGRES` names a server.
 async fn database() -> Option<String> {
-    use sqlx::Connection as _;
     let server = std::env::var("CLAUDEMESH_HOSTILE_ON_POSTGRES").ok()?;
-    sqlx::any::install_default_drivers();
-    let name = format!("claudemesh_hostile_{}", claudemesh_crypto::random_id().to_lowercase());
-    let mut connection = sqlx::AnyConnection::connect(&server).await.unwrap();
-    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
-    sqlx::query(create).execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
-    let (base, _) = server.rsplit_once('/').unwrap();
-    Some(format!("{base}/{name}"))
+    Some(claudemesh_testkit::postgres::fresh_on(&server).await.url)
 }
 
 /// The broker works for others, and has not panicked.
@@ -116,7 +108,12 @@ async fn answer_to(socket: &mut Socket, id: &str, sent: &str) -> Value {
 
 /// Memory of this process in MiB; `None` where the system does not tell.
 pub(crate) fn resident_mib() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    resident_mib_of("self")
+}
+
+/// The same of another process.
+pub(crate) fn resident_mib_of(process: &str) -> Option<usize> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = text.lines().find(|line| line.starts_with("VmRSS:"))?;
     let kib: usize = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib / 1024)

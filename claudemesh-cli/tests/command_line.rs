@@ -31,6 +31,51 @@ fn cli_64_every_command_has_help_with_examples() {
     }
 }
 
+/// Every `claudemesh <word>` of a text, whatever it is wrapped in.
+fn commands_in(text: &str) -> Vec<String> {
+    let words = text.replace(['`', '\'', '"', '(', ')', '$'], " ");
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let named = words.windows(2).filter(|pair| pair[0] == "claudemesh");
+    named
+        .map(|pair| pair[1].trim_end_matches(['.', ',', ':', ';']).to_owned())
+        .filter(|word| word.chars().all(|c| c.is_ascii_lowercase()))
+        .collect()
+}
+
+/// The original's help and hints named commands that do not exist.
+#[test]
+fn cli_64_help_names_commands_that_exist() {
+    let person = Person::new();
+    let mut texts = vec![person.run(&["--help"]).stdout];
+    for command in COMMANDS {
+        texts.push(person.run(&[command, "--help"]).stdout);
+        // Errors give hints: here without a mesh, without a broker, and without what is needed.
+        texts.push(person.run(&[command, "--no-such-flag"]).stderr);
+    }
+    for words in [
+        &["peers"][..],
+        &["send", "ana", "hi"],
+        &["list"],
+        &["invite"],
+        &["status"],
+        &[],
+    ] {
+        let run = person.run(words);
+        texts.extend([run.stdout, run.stderr]);
+    }
+    let mut count = 0;
+    for text in texts {
+        for word in commands_in(&text) {
+            assert!(
+                COMMANDS.contains(&word.as_str()) || word == "help",
+                "`claudemesh {word}` in: {text}"
+            );
+            count += 1;
+        }
+    }
+    assert!(count > COMMANDS.len(), "{count}");
+}
+
 #[test]
 fn all_forms_of_version_work() {
     let person = Person::new();

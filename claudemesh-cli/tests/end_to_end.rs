@@ -8,6 +8,7 @@ use common::{Person, Running, up};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 /// Kai runs the broker and owns the mesh; Ana has joined it.
 struct Mesh {
@@ -38,7 +39,7 @@ fn texts(inbox: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn two_people_on_one_broker() {
+fn cli_07_16_17_40_two_people_on_one_broker() {
     let mesh = Mesh::start();
     let (kai, ana) = (&mesh.kai, &mesh.ana);
     assert_eq!(mesh.ready["mesh"]["slug"], "team-one");
@@ -141,6 +142,77 @@ fn two_people_on_one_broker() {
         "{run:?}"
     );
 
+    assert_eq!(mesh.up.stop("INT"), 0);
+}
+
+/// Every file below a directory.
+fn files(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, found);
+        } else {
+            found.push(path);
+        }
+    }
+}
+
+/// The original left the mesh's root key in a file that everybody could read and nobody read.
+#[test]
+fn cli_45_joining_leaves_private_files_of_known_names_only() {
+    let mesh = Mesh::start();
+    let ana = &mesh.ana;
+    let url = mesh.ready["invite"]["url"].as_str().unwrap();
+    let secret = url.rsplit_once('#').unwrap().1;
+    ana.json(&["peers"]);
+    let mut found = Vec::new();
+    files(ana.home(), &mut found);
+    assert!(found.len() > 1, "{found:?}");
+    for path in &found {
+        let name = path.strip_prefix(&ana.dir).unwrap_or(path).display().to_string();
+        let is_key = |name: &str| [".key", ".group", ".lock"].iter().any(|end| name.ends_with(end));
+        let known = name == "config.json" || name == "config.lock" || name.strip_prefix("keys/").is_some_and(is_key);
+        assert!(known, "{name} is left behind");
+        assert_eq!(
+            fs::metadata(path).unwrap().permissions().mode() & 0o077,
+            0,
+            "{name} is open to others"
+        );
+        let content = String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+        assert!(
+            !content.contains(secret) && !content.contains(url),
+            "{name} has the link"
+        );
+    }
+    let mut folders = vec![ana.dir.clone(), ana.dir.join("keys")];
+    folders.retain(|folder| fs::metadata(folder).unwrap().permissions().mode() & 0o077 != 0);
+    assert_eq!(folders, Vec::<PathBuf>::new(), "open to others");
+    assert_eq!(mesh.up.stop("INT"), 0);
+}
+
+/// Meshes that were joined by a short link were called `mesh-1a2b3c4d` by the original.
+#[test]
+fn cli_65_a_joined_mesh_has_its_name() {
+    let mesh = Mesh::start();
+    let url = mesh.ready["invite"]["url"].as_str().unwrap();
+    let (address, code) = url.split_once('#').unwrap().0.rsplit_once("/i/").unwrap();
+    let by_code = Person::new();
+    let broker = format!("{}/ws", address.replacen("http", "ws", 1));
+    let words = ["join", code, "--name", "cleo", "--json"];
+    let run = by_code.run_with(&words, &[("CLAUDEMESH_BROKER_URL", &broker)]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert_eq!(run.json()["meshId"], mesh.ready["mesh"]["meshId"]);
+    for person in [&mesh.ana, &by_code] {
+        let listed = person.json(&["list"]);
+        let joined = &listed["meshes"][0];
+        assert_eq!(
+            (&joined["slug"], &joined["name"]),
+            (&json!("team-one"), &json!("Team One")),
+            "{joined}"
+        );
+        // The name is good for choosing it.
+        assert_eq!(person.json(&["info", "--mesh", "team-one"])["slug"], "team-one");
+    }
     assert_eq!(mesh.up.stop("INT"), 0);
 }
 

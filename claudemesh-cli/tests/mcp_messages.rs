@@ -3,8 +3,8 @@
 mod mcp_kit;
 
 use mcp_kit::raw::Raw;
-use mcp_kit::{Inbox, ana_and_ben, texts};
-use serde_json::json;
+use mcp_kit::{Hub, Inbox, Person, ana_and_ben, found, texts};
+use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -234,7 +234,67 @@ async fn defect_055_sub_e_34_events_of_the_mesh_are_channel_notifications() {
     assert_eq!(content, "[state] phase = \"tests\" (set by ana)");
     assert_eq!((&meta["key"], &meta["updated_by"]), (&json!("phase"), &json!("ana")));
     sender.end().await;
-    receiver.channel("system").await;
+    let (content, _) = receiver.channel("system").await;
+    assert_eq!(content, "[system] Peer \"ana\" left the mesh");
+    receiver.end().await;
+}
+
+/// What is set in the profile is how the next session is: the original only looked into a file of the session.
+#[tokio::test]
+async fn cli_55_the_mode_of_the_profile_is_the_sessions() {
+    let (_hub, ana, ben) = ana_and_ben().await;
+    let sender = ana.host().await;
+    for (mode, is_shown) in [("push", true), ("off", false), ("inbox", false), ("push", true)] {
+        ben.run(&["profile", "--message-mode", mode]).await;
+        let mut receiver = ben.host_with_channels().await;
+        let text = format!("in mode {mode}");
+        let id = sender.send("ben", &text, "now").await;
+        if is_shown {
+            let (content, _) = receiver.channel("direct").await;
+            assert!(content.contains(&text), "{content}");
+        } else {
+            sleep(Duration::from_millis(300)).await;
+            let heard = json!(receiver.messages_heard()).to_string();
+            assert!(!heard.contains(&text), "{mode}: {heard}");
+            let read = receiver.get("check_messages", json!({})).await;
+            assert_eq!(read["messages"][0]["text"], text.as_str());
+            sender.until(&id, "read").await;
+        }
+        receiver.end().await;
+    }
+    sender.end().await;
+}
+
+/// One broker that takes connections and never answers: what comes through the other one is shown all the same.
+#[tokio::test]
+async fn cli_36_a_mesh_that_hangs_mutes_no_other() {
+    let (ana, ben) = (Person::new("ana"), Person::new("ben"));
+    let hub = Hub::start().await;
+    found(&hub, "Hangs", &[&ana, &ben]).await;
+    found(&hub, "Works", &[&ana, &ben]).await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("ws://{}/ws", silent.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((stream, _)) = silent.accept().await {
+            held.push(stream);
+        }
+    });
+    let path = ben.dir().join("config.json");
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    config["meshes"][0]["brokerUrl"] = json!(address);
+    std::fs::write(&path, config.to_string()).unwrap();
+    let mut receiver = ben.host_with_channels().await;
+    let sender = ana.host().await;
+    sender.send("works:ben", "heard", "now").await;
+    let (content, meta) = receiver.channel("direct").await;
+    assert!(
+        content.contains("heard") && meta["mesh_slug"] == "works",
+        "{content} {meta}"
+    );
+    let info = receiver.get("mesh_info", json!({ "mesh_slug": "works" })).await;
+    assert_eq!(info["slug"], "works");
+    sender.end().await;
     receiver.end().await;
 }
 

@@ -44,7 +44,7 @@ async fn the_list_is_the_table() {
 
 #[tokio::test]
 async fn defect_105_cli_20_failures_say_what_to_do_next() {
-    let (_hub, ana, _ben) = ana_and_ben().await;
+    let (mut hub, ana, _ben) = ana_and_ben().await;
     let host = ana.host().await;
     let text = host.fail("sendmessage", json!({})).await;
     assert!(text.contains("Did you mean send_message?"), "{text}");
@@ -84,6 +84,16 @@ async fn defect_105_cli_20_failures_say_what_to_do_next() {
         host.get("get_state", json!({ "key": "build" })).await["value"],
         json!({ "green": true })
     );
+    // What changes something is not said to be done while nobody can have done it.
+    hub.down().await;
+    for (tool, arguments) in [
+        ("set_state", json!({ "key": "build", "value": 2 })),
+        ("join_group", json!({ "name": "backend" })),
+        ("set_summary", json!({ "summary": "x" })),
+    ] {
+        let text = host.fail(tool, arguments).await;
+        assert!(!text.is_empty(), "{tool}");
+    }
     host.end().await;
 }
 

@@ -19,6 +19,33 @@ fn value_of(request: &Value) -> Value {
     json!({ "key": key, "value": key, "updatedBy": "ana", "updatedAt": "", "version": 1, "exists": true })
 }
 
+/// The original made ids of the time in milliseconds: calls of one moment shared one.
+#[tokio::test]
+async fn defect_110_requests_of_one_moment_have_ids_of_their_own() {
+    const CALLS: usize = 100;
+    let broker = Broker::start().await;
+    let (client, mut session) = tokio::join!(broker.builder().connect(), broker.accept());
+    let client = client.unwrap();
+    let calls: Vec<_> = (0..CALLS)
+        .map(|number| {
+            let client = client.clone();
+            tokio::spawn(async move { client.get_state(get(&number.to_string())).await })
+        })
+        .collect();
+    let mut requests = Vec::new();
+    while requests.len() < CALLS {
+        requests.push(session.expect("get_state").await);
+    }
+    let ids: std::collections::HashSet<_> = requests.iter().map(|request| request["_reqId"].to_string()).collect();
+    assert_eq!(ids.len(), CALLS);
+    for request in requests.iter().rev() {
+        session.reply(request, "state_result", value_of(request)).await;
+    }
+    for (number, call) in calls.into_iter().enumerate() {
+        assert_eq!(call.await.unwrap().unwrap().value, number.to_string());
+    }
+}
+
 #[tokio::test]
 async fn defect_103_104_cli_21_cli_22_replies_and_errors_are_matched_by_request_id_only() {
     let broker = Broker::start().await;

@@ -123,6 +123,21 @@ impl Person {
         command
     }
 
+    /// Runs another command of the program to its end, and returns what it printed.
+    pub async fn run(&self, words: &[&str]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_claudemesh"));
+        command
+            .args(words)
+            .env_clear()
+            .env("HOME", self.home.path())
+            .env("CLAUDEMESH_CONFIG_DIR", self.dir())
+            .stdin(std::process::Stdio::null());
+        let output = timeout(PATIENCE, command.output()).await.unwrap().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "{words:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
     /// Starts the server with a host that knows nothing of channels.
     pub async fn host(&self) -> Host {
         Host::start(self, false).await

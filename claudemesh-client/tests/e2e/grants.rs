@@ -16,7 +16,7 @@ async fn grant(client: &MeshClient, to: KeyHex, capabilities: Option<Vec<Capabil
     client.request(SetGrants { grants }).await.unwrap();
 }
 
-pub async fn who_is_blocked_is_told_at_once(database: Database) {
+pub async fn defect_059_cli_41_who_is_blocked_is_told_at_once(database: Database) {
     let (mut lab, Three { mut ana, ben, cara }) = Lab::with_three(database).await;
     grant(&ben, ana.key(), Some(Vec::new())).await;
     for round in 0..3 {

@@ -1,10 +1,13 @@
 //! Sessions that hide, and what does not come back to its sender.
 
 use super::kit::*;
+use super::original::{acknowledged, send};
 use claudemesh_client::proto::ErrorCode;
 use claudemesh_client::proto::model::{DeliveryStage, GroupName, PeerStatus, Priority};
 use claudemesh_client::proto::ops::{JoinGroup, MeshInfo, SetSummary, SetVisible};
 use claudemesh_client::{ClientEvent, EventStream, MeshClient};
+use claudemesh_crypto::encode_plain_text;
+use serde_json::Value;
 
 pub async fn a_hidden_session_is_not_seen_and_gets_direct_messages_only(database: Database) {
     let (mut lab, Three { ana, mut ben, cara }) = Lab::with_three(database).await;
@@ -75,14 +78,31 @@ pub async fn a_hidden_session_is_not_seen_and_gets_direct_messages_only(database
 
 pub async fn defect_070_077_nothing_comes_back_to_its_sender(database: Database) {
     let (lab, Three { ana, ben, cara }) = Lab::with_three(database).await;
+    for client in [&ana, &ben, &cara] {
+        join_group(client, "team").await;
+    }
+    // An original client without a session key.
+    let otto = lab.join_offline(&ana, "otto").await;
+    let (mut socket, _) = Socket::v1(&lab, &otto, None).await;
+    for target in ["*", "@all"] {
+        acknowledged(&mut socket, &send(target, &encode_plain_text("from otto"), "now")).await;
+        for client in [&ana, &ben, &cara] {
+            assert_eq!(recv(client).await.text.as_deref(), Some("from otto"), "{target}");
+        }
+    }
+    assert_eq!(socket.drained().await, Vec::<Value>::new());
+    socket.close().await;
+
     let second = ana.person.connect().await;
-    let sent = ana
-        .send_text("*", &lab.text("to the others"), Priority::Now)
-        .await
-        .unwrap();
-    assert_eq!(sent.recipients, 2);
-    recv(&ben).await;
-    recv(&cara).await;
+    join_group(&second, "team").await;
+    for (target, recipients) in [("*", 3), ("@all", 3), ("@team", 2)] {
+        let text = lab.text("to the others");
+        let sent = ana.send_text(target, &text, Priority::Now).await.unwrap();
+        assert_eq!(sent.recipients, recipients, "{target}");
+        for client in [&ben, &cara] {
+            assert_eq!(recv_text(client).await, text, "once");
+        }
+    }
     // Neither to the session nor to another one of the same member.
     let text = lab.text("fence");
     for session in [&ana.client, &second] {
@@ -92,6 +112,9 @@ pub async fn defect_070_077_nothing_comes_back_to_its_sender(database: Database)
         wait_stage(&ben, &sent.message_id, &ana.key(), DeliveryStage::Delivered).await;
     }
     assert_eq!((ana.waiting(), second.waiting()), (0, 0));
+    for seat in [&ben, &cara] {
+        expect_nothing(&lab, &ana, seat).await;
+    }
     lab.finish().await;
 }
 

@@ -23,7 +23,7 @@ fn uses(max_uses: u32) -> InviteOptions {
     }
 }
 
-pub async fn no_more_join_than_may(database: Database) {
+pub async fn cli_62_no_more_join_than_may(database: Database) {
     let lab = Lab::start(database).await;
     let ana = lab.mesh("Lab", "ana").await;
     let invite = invite(&ana, uses(7)).await;

@@ -8,7 +8,7 @@ macro_rules! modules {
 }
 modules! {
     ladder offline restart priorities sessions hidden grants names state presence members invites encryption audit original
-    overview tools crowd restored enrolment admission tampering
+    overview tools crowd large restored enrolment admission tampering
 }
 
 /// The suite: `suite!([attribute] path::to::a::fresh::database)`.
@@ -37,7 +37,7 @@ macro_rules! suite {
             priorities {
                 direct_messages_wait_for_the_right_moment
                 defect_069_sub_e_21_group_messages_wait_for_the_right_moment
-                a_status_that_nobody_confirms_ends
+                defect_073_a_status_that_nobody_confirms_ends
             }
             sessions {
                 each_message_goes_to_one_session
@@ -58,7 +58,7 @@ macro_rules! suite {
                 a_sender_has_no_part_in_its_own_group_message
             }
             grants {
-                who_is_blocked_is_told_at_once
+                defect_059_cli_41_who_is_blocked_is_told_at_once
                 defect_058_sub_e_06_what_waits_when_the_block_comes_is_not_delivered
                 defect_060_capabilities_are_apart
                 a_block_outlasts_whatever_was_on_its_way
@@ -93,7 +93,7 @@ macro_rules! suite {
                 an_archived_mesh_is_cut_off
             }
             invites {
-                no_more_join_than_may
+                cli_62_no_more_join_than_may
                 who_is_a_member_already_uses_nothing_up
                 cli_62_invites_end
                 only_those_who_may_invite
@@ -114,6 +114,9 @@ macro_rules! suite {
                 both_versions_talk_to_each_other
                 defect_067_cli_19_who_is_offline_gets_it_by_member_key
                 replies_have_the_originals_shape
+            }
+            large {
+                cli_26_a_large_message_arrives_and_one_too_large_harms_nobody
             }
             overview {
                 cli_69_ping_measures_every_priority

@@ -2,13 +2,13 @@
 
 use super::kit::*;
 use claudemesh_client::ClientEvent;
-use claudemesh_client::proto::model::{DeliveryStage, Priority};
+use claudemesh_client::proto::model::{DeliveryStage, PeerStatus, Priority};
 use claudemesh_client::proto::tools::MessageKind;
 use claudemesh_crypto::{Envelope, PublicKey, SecretKey, encode_base64, open_direct, seal_direct};
 use serde_json::{Value, json};
 
 /// A `send` as the original makes it: with an id of 16 characters and without `_reqId`.
-fn send(target: &str, envelope: &Envelope, priority: &str) -> Value {
+pub fn send(target: &str, envelope: &Envelope, priority: &str) -> Value {
     json!({
         "type": "send",
         "id": claudemesh_crypto::random_id()[..16],
@@ -26,7 +26,7 @@ fn read(push: &Value, key: &SecretKey) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-async fn acknowledged(socket: &mut Socket, frame: &Value) -> Value {
+pub async fn acknowledged(socket: &mut Socket, frame: &Value) -> Value {
     socket.send(frame).await;
     let ack = socket.next_of("ack").await;
     assert_eq!((&ack["id"], &ack["queued"]), (&frame["id"], &json!(true)), "{ack}");
@@ -147,6 +147,22 @@ pub async fn defect_067_cli_19_who_is_offline_gets_it_by_member_key(database: Da
     acknowledged(&mut socket, &send(&to.to_string(), &envelope, "next")).await;
     let back = ben.person.connect().await;
     assert_eq!(recv_text(&back).await, text);
+    // With several sessions one of them gets it, and can open it: the key is the member's.
+    let beside = ben.person.connect().await;
+    for number in 0..4 {
+        let text = lab.text("for one of two");
+        let envelope = seal_direct(&key, &to, text.as_bytes()).unwrap();
+        acknowledged(&mut socket, &send(&to.to_string(), &envelope, "now")).await;
+        let came = tokio::select! {
+            message = recv(&back) => message.text.clone(),
+            message = recv(&beside) => message.text.clone(),
+        };
+        assert_eq!(came, Some(text), "{number}");
+        let busy = if number % 2 == 0 { PeerStatus::Dnd } else { PeerStatus::Idle };
+        set_status(&back, busy).await;
+    }
+    assert_eq!((back.waiting(), beside.waiting()), (0, 0));
+    beside.close().await;
 
     // And the other way round, to a client without a session key.
     socket.close().await;

@@ -7,7 +7,7 @@ use claudemesh_client::proto::tools::PingMesh;
 use serde_json::json;
 
 pub async fn cli_69_ping_measures_every_priority(database: Database) {
-    let (lab, Three { ana, ben: _ben, cara: _cara }) = Lab::with_three(database).await;
+    let (lab, Three { ana, ben, cara }) = Lab::with_three(database).await;
     let ping = || PingMesh {
         priorities: Priority::ALL.to_vec(),
     };
@@ -30,6 +30,10 @@ pub async fn cli_69_ping_measures_every_priority(database: Database) {
     set_status(&ana, PeerStatus::Idle).await;
     assert!(ana.check_messages().await.unwrap().messages.is_empty());
     assert_eq!(ana.waiting(), 0);
+    for seat in [&ben, &cara] {
+        assert!(seat.pull(&Priority::ALL, true).await.unwrap().messages.is_empty());
+        expect_nothing(&lab, &ana, seat).await;
+    }
     lab.finish().await;
 }
 

@@ -52,7 +52,7 @@ async fn gate(database: Database, target: &str) {
     lab.finish().await;
 }
 
-pub async fn a_status_that_nobody_confirms_ends(database: Database) {
+pub async fn defect_073_a_status_that_nobody_confirms_ends(database: Database) {
     let (lab, Three { ana, ben, cara }) =
         Lab::with_three_and(database, |config| config.status_ttl_ms = 1_000).await;
     set_status(&ben, PeerStatus::Working).await;

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal as _, stderr};
 use std::process::ExitCode;
 
+use clap::Parser;
 use claudemesh_broker::Broker;
 use claudemesh_broker::config::Config;
 use tracing_subscriber::EnvFilter;
@@ -11,8 +12,23 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Broker of claudemesh: routes and keeps what agent sessions send each other, and reads none of it.
+#[derive(Parser)]
+#[command(name = "claudemesh-broker", version, after_help = SETTINGS)]
+struct Arguments {}
+
+const SETTINGS: &str = "\
+Settings come from the environment. The first ones to know:
+  BROKER_HOST, BROKER_PORT  where to listen [0.0.0.0, 7900]
+  BROKER_DATA_DIR           database and key [claudemesh-data in the working directory]
+  DATABASE_URL              sqlite:<path> or postgres://… [a file in the data directory]
+  BROKER_PUBLIC_URL         addresses under which clients reach it
+  RUST_LOG, LOG_FORMAT      what is logged [info], and json for one object per line
+All of them are in docs/operating.md. A value that cannot be used is an error that names its variable.";
+
 #[tokio::main]
 async fn main() -> ExitCode {
+    let Arguments {} = Arguments::parse();
     start_log();
     match run().await {
         Ok(()) => ExitCode::SUCCESS,

@@ -34,7 +34,10 @@ impl SendOrder {
             && first.id != id
             && first.until > Instant::now()
         {
-            let text = format!("message {} was refused and has to be sent again before this one", first.id);
+            let text = format!(
+                "message {} was refused and has to be sent again before this one",
+                first.id
+            );
             return Err(ErrorFrame::new(ErrorCode::Unavailable, text).retry_after(RETRY_MS));
         }
         *awaited = None;
@@ -53,7 +56,10 @@ impl SendOrder {
             return;
         }
         let mut awaited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if awaited.as_ref().is_none_or(|first| first.id == id || first.until <= Instant::now()) {
+        if awaited
+            .as_ref()
+            .is_none_or(|first| first.id == id || first.until <= Instant::now())
+        {
             *awaited = Some(Awaited::now(id));
         }
     }

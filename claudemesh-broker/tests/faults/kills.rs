@@ -26,7 +26,7 @@ async fn killed_under_load(store: &str, database: Option<String>) {
     let (to_cleo, _cleo) = Received::by(cleo);
     let (to_owner, _owner) = Received::by(&owner);
 
-    let load = Load::new(Duration::from_millis(2));
+    let load = Load::new(Duration::from_millis(4));
     let senders = vec![
         load.send(&owner, "ben", "owner to ben"),
         load.send(cleo, "ben", "cleo to ben"),

@@ -11,6 +11,9 @@ use tokio::task::JoinHandle;
 
 use super::PATIENCE;
 
+/// When nothing has come for so long, nothing more comes: twice the longest wait of a client or a lease.
+const QUIET: Duration = Duration::from_secs(60);
+
 /// They all stay connected by themselves.
 pub(crate) struct Cast {
     pub(crate) owner: MeshClient,
@@ -38,7 +41,10 @@ pub(crate) async fn cast<S: AsRef<str>>(
         let (link, change) = (&invite.link, &change);
         async move {
             let joined = join(link, name.as_ref(), None).await.unwrap();
-            change(joined.builder()).connect().await.unwrap()
+            change(joined.builder().connect_timeout(PATIENCE))
+                .connect()
+                .await
+                .unwrap()
         }
     });
     let others = stream::iter(joined).buffered(8).collect().await;
@@ -74,11 +80,14 @@ impl Received {
         self.0.lock().unwrap().len()
     }
 
-    /// Waits for so many.
+    /// Waits for so many, as long as some still come.
     pub(crate) async fn reaches(&self, count: usize) {
-        let started = std::time::Instant::now();
-        while self.len() < count && started.elapsed() < PATIENCE {
+        let (mut had, mut since) = (self.len(), std::time::Instant::now());
+        while had < count && since.elapsed() < QUIET {
             tokio::time::sleep(Duration::from_millis(20)).await;
+            if self.len() > had {
+                (had, since) = (self.len(), std::time::Instant::now());
+            }
         }
     }
 

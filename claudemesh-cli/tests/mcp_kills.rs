@@ -1,5 +1,5 @@
 //! The server is killed: what it had and did not show is shown by the next one, once.
-
+#![allow(clippy::unwrap_used)]
 mod mcp_kit;
 
 use mcp_kit::raw::Raw;

@@ -9,7 +9,7 @@ use claudemesh_proto::{ErrorCode, ErrorFrame, Operation, OperationMeta, ReplyWhe
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-use super::Schema;
+use super::{Schema, read};
 use crate::Broker;
 use crate::context::{Context, Handle};
 
@@ -83,8 +83,7 @@ where
     Broker: Handle<O>,
 {
     Box::pin(async move {
-        let request: O = serde_json::from_value(body)
-            .map_err(|error| ErrorFrame::new(ErrorCode::InvalidRequest, error.to_string()))?;
+        let request: O = read(body)?;
         let request_id = cx.request_id.clone();
         let response = <Broker as Handle<O>>::handle(cx, request).await?;
         if O::META.reply_when == ReplyWhen::Asked && request_id.is_none() {

@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use accept::upgrade;
-pub(crate) use validate::Schema;
+pub(crate) use validate::{Schema, read};
 
 use tokio::net::TcpStream;
 

@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use claudemesh_proto::{ErrorCode, ErrorFrame};
 use jsonschema::Validator;
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// Longest text of a refused value that is shown back.
@@ -46,6 +47,47 @@ impl Schema {
             format!(" at {field}")
         };
         Err(ErrorFrame::new(ErrorCode::InvalidRequest, format!("{}{place}", shortened(problem))).at(field))
+    }
+}
+
+/// Reads what has fitted its schema.
+///
+/// # Errors
+/// `invalid_request` with the field. A schema takes `1.0` and `1e30` for whole numbers; here they are none.
+pub(crate) fn read<T: DeserializeOwned>(value: Value) -> Result<T, ErrorFrame> {
+    let kept = has_float(&value).then(|| value.clone());
+    serde_json::from_value(value).map_err(|error| {
+        let place = kept.and_then(|value| serde_path_to_error::deserialize::<_, T>(value).err());
+        let place = place.map(|error| pointer(error.path())).unwrap_or_default();
+        let hint = if place.is_empty() || place.len() > MAX_SHOWN {
+            String::new()
+        } else {
+            format!(" at {place}; write whole numbers without a point or an exponent, and no larger than 2^64 - 1")
+        };
+        ErrorFrame::new(ErrorCode::InvalidRequest, shortened(format!("{error}{hint}"))).at(place)
+    })
+}
+
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut text = String::new();
+    for segment in path {
+        let _written = match segment {
+            Segment::Seq { index } => write!(text, "/{index}"),
+            Segment::Map { key } => write!(text, "/{key}"),
+            Segment::Enum { variant } => write!(text, "/{variant}"),
+            Segment::Unknown => Ok(()),
+        };
+    }
+    text
+}
+
+fn has_float(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => number.is_f64(),
+        Value::Array(items) => items.iter().any(has_float),
+        Value::Object(members) => members.values().any(has_float),
+        _ => false,
     }
 }
 

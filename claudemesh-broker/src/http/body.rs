@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::error::Failure;
-use crate::gateway::Schema;
+use crate::gateway::{Schema, read};
 
 /// How long a client may take to send its body.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -63,7 +63,7 @@ pub(crate) fn read_json<T: DeserializeOwned + JsonSchema + 'static>(body: &[u8])
 /// `invalid_request`.
 pub(crate) fn typed<T: DeserializeOwned + JsonSchema + 'static>(value: Value) -> Result<T, Failure> {
     schema::<T>().check(&value)?;
-    serde_json::from_value(value).map_err(|error| Failure::of(ErrorCode::InvalidRequest, error.to_string()))
+    Ok(read(value)?)
 }
 
 /// The schema of a type, compiled on first use.

@@ -38,7 +38,9 @@ impl Handle<SendEnvelope> for Broker {
     /// Nothing is awaited before the write is in the committer's queue, so that messages keep the order of their frames.
     async fn handle(cx: Context, request: SendEnvelope) -> Result<SendAck, ErrorFrame> {
         let client_id = request.id.clone();
-        let (refused, outcome) = cx.session.sends.pass(client_id.as_deref(), || {
+        // Original clients do not send again what was refused.
+        let place = client_id.as_deref().filter(|_| cx.session.protocol >= PROTOCOL_VERSION);
+        let (refused, outcome) = cx.session.sends.pass(place, || {
             let (message, resolved) = prepare(&cx, request)?;
             let refused = resolved
                 .recipients

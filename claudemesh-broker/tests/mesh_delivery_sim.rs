@@ -5,6 +5,8 @@
 
 mod sim;
 
+use claudemesh_broker::mesh;
+
 use sim::Run;
 
 fn number(name: &str) -> Option<u64> {
@@ -14,13 +16,16 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn whatever_goes_wrong_nothing_is_lost_doubled_disordered_or_misdelivered() {
-    let seeds = match number("SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SIM_SEEDS").unwrap_or(1_000),
-    };
-    let count = seeds.end - seeds.start;
-    match sim::run_all(seeds) {
-        Ok(deliveries) => println!("{count} seeds, {deliveries} deliveries"),
+    if let Some(seed) = number("SIM_SEED") {
+        println!("{}", sim::trace(Run::of(seed)).0.join("\n"));
+        match sim::run(Run::of(seed)) {
+            Ok(deliveries) => return println!("\nseed {seed}: everything holds, {deliveries} deliveries"),
+            Err(failure) => panic!("seed {seed} fails ({}): {}", failure.invariant, failure.text),
+        }
+    }
+    let seeds = number("SIM_SEEDS").unwrap_or(1_000);
+    match sim::run_all(0..seeds) {
+        Ok(deliveries) => println!("{seeds} seeds: everything holds, {deliveries} deliveries"),
         Err((seed, failure)) => panic!("{}", sim::report(Run::of(seed), &failure)),
     }
 }

@@ -7,6 +7,7 @@ mod postgres;
 mod reference;
 mod reliability;
 mod schemas;
+mod sim;
 mod tests;
 
 use anyhow::bail;
@@ -19,6 +20,7 @@ tasks:
   fuzz [ARGS]    run the fuzz targets, ten minutes each; see fuzz/README.md
   bench [ARGS]   measure the broker in release; see `cargo xtask bench --help`
   reliability    kill, cut and starve the broker with the full numbers, and write docs/reliability.md
+  sim [ARGS]     simulate delivery with faults; see `cargo xtask sim --help`
   test [ARGS]    run every test; those that need Postgres start one if its programs are installed";
 
 fn main() -> anyhow::Result<()> {
@@ -30,6 +32,7 @@ fn main() -> anyhow::Result<()> {
         Some("fuzz") => fuzz::run(&arguments.collect::<Vec<_>>()),
         Some("bench") => bench::run(&arguments.collect::<Vec<_>>()),
         Some("reliability") => reliability::run(&arguments.collect::<Vec<_>>()),
+        Some("sim") => sim::run(&arguments.collect::<Vec<_>>()),
         Some("test") => tests::run(&arguments.collect::<Vec<_>>()),
         Some(other) => bail!("unknown task {other}\n{TASKS}"),
         None => bail!("no task given\n{TASKS}"),

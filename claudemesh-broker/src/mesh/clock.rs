@@ -12,6 +12,15 @@ pub struct Now {
 }
 
 impl Now {
+    /// The time that leases and statuses go by.
+    pub(super) fn lasting_ms(self) -> i64 {
+        if mutant!(WallClock) {
+            self.wall_ms
+        } else {
+            self.steady_ms
+        }
+    }
+
     /// Both clocks show the same; for tests.
     #[must_use]
     pub const fn both(ms: i64) -> Self {
@@ -36,7 +45,7 @@ impl Deadlines {
     #[must_use]
     pub fn is_due(&self, now: Now) -> bool {
         let passed = |deadline: Option<i64>, now_ms| deadline.is_some_and(|deadline| deadline <= now_ms);
-        passed(self.wall_ms, now.wall_ms) || passed(self.steady_ms, now.steady_ms)
+        passed(self.wall_ms, now.wall_ms) || passed(self.steady_ms, now.lasting_ms())
     }
 
     pub(super) fn wall(&mut self, at_ms: i64) {

@@ -192,6 +192,16 @@ impl Delivery {
         self.with(now, member, grants, |queue, context| queue.accepted(message, context));
     }
 
+    /// A message for `member` is on disk, and the member was removed in between: it ends as `revoked`.
+    pub fn removed_meanwhile(&mut self, member: &MemberId, message: Arc<Message>) {
+        self.out.push(Output::Ended {
+            member: member.clone(),
+            message,
+            stage: DeliveryStage::Revoked,
+            reason: super::queue::REVOKED,
+        });
+    }
+
     /// The store has answered. `messages` are in the order of `seq`; `more`: there are others after them.
     pub fn loaded(
         &mut self,
@@ -208,7 +218,7 @@ impl Delivery {
 
     /// The store could not answer; it is asked again after a pause.
     pub fn load_failed(&mut self, now: Now, request: &LoadRequest) {
-        let retry_at_ms = now.steady_ms.saturating_add(self.limits.retry_ms);
+        let retry_at_ms = now.lasting_ms().saturating_add(self.limits.retry_ms);
         self.with(now, &request.member, &refuse_all, |queue, context| {
             queue.load_failed(request, retry_at_ms, context);
         });
@@ -311,6 +321,9 @@ impl Delivery {
 
     /// A member is out of the mesh: what is in memory for it ends as `revoked`. The store has to end the rest.
     pub fn member_removed(&mut self, now: Now, member: &MemberId) {
+        if mutant!(KeepRemoved) {
+            return;
+        }
         self.with(now, member, &refuse_all, |queue, context| queue.revoke(context));
         self.queues.remove(member);
         self.sessions.retain(|_, (owner, _)| owner != member);

@@ -81,6 +81,9 @@ impl Lane {
         if seq <= self.cursor {
             return true; // no later read would return it
         }
+        if mutant!(TakeInAhead) {
+            return true;
+        }
         if !self.more && self.waiting.len() < limits.window && self.waiting_bytes < limits.window_bytes {
             return true;
         }
@@ -178,11 +181,11 @@ impl Lane {
         for (&seq, flight) in self
             .flights
             .iter()
-            .filter(|(_, flight)| flight.deadline_ms <= now.steady_ms)
+            .filter(|(_, flight)| flight.deadline_ms <= now.lasting_ms())
         {
             first_lapsed.entry(flight.message.sender()).or_insert(seq);
         }
-        if first_lapsed.is_empty() {
+        if first_lapsed.is_empty() || mutant!(SkipLeases) {
             return Vec::new();
         }
         let recalled = self.flights.iter().filter(|(seq, flight)| {
@@ -209,7 +212,7 @@ impl Lane {
     pub(super) fn wants_load(&self, now: Now, limits: &Limits) -> bool {
         self.more
             && self.load.is_none()
-            && now.steady_ms >= self.retry_at_ms
+            && now.lasting_ms() >= self.retry_at_ms
             && self.waiting.len() <= limits.window / 2
             && self.waiting_bytes <= limits.window_bytes / 2
     }
@@ -255,7 +258,7 @@ impl Lane {
     pub(super) fn loaded(&mut self, ticket: u64, more: bool) -> bool {
         match self.load.take_if(|load| load.request.ticket == ticket) {
             Some(load) => {
-                self.more = more || load.overtaken;
+                self.more = more || load.overtaken && !mutant!(ForgetOvertaken);
                 self.retry_at_ms = i64::MIN;
                 true
             }
@@ -279,7 +282,7 @@ impl Lane {
     /// The next time at which something here ends: a lease, a message's time, a pause after a failed read.
     pub(super) fn deadline(&self, now: Now) -> Deadlines {
         let leases = self.flights.values().map(|flight| flight.deadline_ms);
-        let pauses = self.more && self.load.is_none() && self.retry_at_ms > now.steady_ms;
+        let pauses = self.more && self.load.is_none() && self.retry_at_ms > now.lasting_ms();
         let expiries = self.waiting.values().map(|waiting| waiting.message.expires_at_ms);
         Deadlines {
             wall_ms: expiries.min(),

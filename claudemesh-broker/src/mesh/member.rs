@@ -95,8 +95,8 @@ impl MemberState {
             return true;
         }
         match self.facts.grants.get(other) {
-            Some(given) => given.contains(&capability),
-            None => Capability::DEFAULT.contains(&capability),
+            Some(given) if !(mutant!(EmptyGrantIsDefault) && given.is_empty()) => given.contains(&capability),
+            _ => Capability::DEFAULT.contains(&capability),
         }
     }
 

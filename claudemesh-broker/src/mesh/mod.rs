@@ -9,6 +9,9 @@
 // An error is the rare case, and the frame goes out as it is.
 #![allow(clippy::result_large_err)]
 
+#[macro_use]
+mod mutants;
+
 mod clock;
 mod delivery;
 mod lane;

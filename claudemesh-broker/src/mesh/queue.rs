@@ -8,6 +8,8 @@ use claudemesh_proto::model::{DeliveryStage, MemberId, MessageId, PeerStatus, Pr
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+/// Why what waits for a removed member ends.
+pub(super) const REVOKED: &str = "the recipient was removed from the mesh";
 /// How long a message that is over is remembered, so that a read of the store that was made before the store knew
 /// does not bring it back.
 const SETTLE_MS: i64 = 60_000;
@@ -29,8 +31,8 @@ struct Slot {
 impl Slot {
     /// Whether messages of this class may be pushed to it now: the busy gate.
     fn takes(&self, priority: Priority) -> bool {
-        let idle = self.view.status == PeerStatus::Idle;
-        !self.view.observer
+        let idle = self.view.status == PeerStatus::Idle || mutant!(IgnoreBusyGate);
+        (!self.view.observer || mutant!(PushToObservers))
             && match priority {
                 Priority::Now => true,
                 Priority::Next => idle,
@@ -40,12 +42,15 @@ impl Slot {
 
     /// Whether this message is for sessions like this one at all, busy or not.
     fn is_for(&self, message: &Message) -> bool {
-        !self.view.observer && (self.view.visible || !message.is_multicast())
+        (!self.view.observer || mutant!(PushToObservers))
+            && (self.view.visible || !message.is_multicast() || mutant!(BroadcastToHidden))
     }
 
     fn has_room(&self, context: &Context<'_>) -> bool {
         let limits = context.limits;
-        !self.view.acks || self.in_flight < limits.in_flight && self.in_flight_bytes < limits.in_flight_bytes
+        !self.view.acks
+            || mutant!(NoWindow)
+            || self.in_flight < limits.in_flight && self.in_flight_bytes < limits.in_flight_bytes
     }
 }
 
@@ -114,7 +119,8 @@ impl MemberQueue {
         for message in messages {
             debug_assert_eq!(message.priority, request.priority);
             self.lane_mut(request.priority).pass(message.seq);
-            if !self.is_known(&message) && !self.lane(request.priority).is_over_meanwhile(&message.id) {
+            let is_over = self.lane(request.priority).is_over_meanwhile(&message.id) && !mutant!(ForgetOverMeanwhile);
+            if !self.is_known(&message) && !is_over {
                 self.take_in(message, context);
             }
         }
@@ -123,6 +129,9 @@ impl MemberQueue {
     }
 
     pub(super) fn load_failed(&mut self, request: &LoadRequest, retry_at_ms: i64, context: &mut Context<'_>) {
+        if mutant!(NotReadAfterFailure) {
+            return;
+        }
         if self.lane_mut(request.priority).load_failed(request.ticket, retry_at_ms) {
             context.wake.steady(retry_at_ms);
         }
@@ -154,6 +163,10 @@ impl MemberQueue {
         for lane in &mut self.lanes {
             for flight in lane.recall_session(ordinal) {
                 context.wake.wall(flight.message.expires_at_ms);
+                if mutant!(LoseOnClose) {
+                    lane.take_waiting(flight.message.seq);
+                    self.index.remove(&flight.message.id);
+                }
             }
         }
         if self.sessions.is_empty() {
@@ -180,7 +193,8 @@ impl MemberQueue {
             slot.stuck = false;
         }
         let mut removed = [0; 3];
-        for id in ids {
+        let most = if mutant!(AckOnlyFirst) { 1 } else { usize::MAX };
+        for id in ids.into_iter().take(most) {
             match self.remove(id, context) {
                 Some(message) => removed[message.priority as usize] += 1,
                 // It may be on its way here from the store, read before that knew.
@@ -250,7 +264,7 @@ impl MemberQueue {
             for flight in self.lane_mut(class).recall_lapsed(context.now) {
                 if let Some(slot) = self.sessions.get_mut(&flight.session) {
                     slot.release(&flight.message);
-                    slot.stuck |= flight.deadline_ms <= context.now.steady_ms;
+                    slot.stuck |= flight.deadline_ms <= context.now.lasting_ms();
                 }
             }
             let expired = self
@@ -278,12 +292,7 @@ impl MemberQueue {
                 .collect();
             messages.sort_by_key(|message| message.seq);
             for message in messages {
-                self.end(
-                    &message,
-                    DeliveryStage::Revoked,
-                    "the recipient was removed from the mesh",
-                    context,
-                );
+                self.end(&message, DeliveryStage::Revoked, REVOKED, context);
             }
         }
     }
@@ -350,13 +359,14 @@ impl MemberQueue {
     }
 
     fn is_known(&self, message: &Message) -> bool {
-        self.index.contains_key(&message.id) || self.settled.contains(&message.seq)
+        self.index.contains_key(&message.id) || self.settled.contains(&message.seq) && !mutant!(ForgetSettled)
     }
 
     fn take_in(&mut self, message: Arc<Message>, context: &mut Context<'_>) {
         context.wake.wall(message.expires_at_ms);
         self.index.insert(message.id.clone(), (message.priority, message.seq));
-        let attempts = self.earlier.remove(&message.seq).map_or(0, |earlier| earlier.attempts);
+        let earlier = self.earlier.remove(&message.seq).filter(|_| !mutant!(ForgetAttempts));
+        let attempts = earlier.map_or(0, |earlier| earlier.attempts);
         self.lane_mut(message.priority).insert(Waiting { message, attempts });
     }
 
@@ -377,7 +387,7 @@ impl MemberQueue {
         while let Some(waiting) = self.lane(class).next_after(at) {
             let message = waiting.message.clone();
             at = message.seq;
-            if held.contains(message.sender()) {
+            if held.contains(message.sender()) && !mutant!(Overtake) {
                 continue;
             }
             match self.choose(class, &message, context) {
@@ -392,7 +402,7 @@ impl MemberQueue {
                             message: message.clone(),
                             attempt,
                         });
-                        if !slot.view.acks {
+                        if !slot.view.acks && !mutant!(ForgetMark) {
                             context.out.push(Output::MarkDelivered {
                                 member: self.member.clone(),
                                 presence,
@@ -430,10 +440,11 @@ impl MemberQueue {
                 .group()
                 .is_none_or(|group| is_in_group(slot.view.groups.iter(), group))
         };
-        let group_matters = self
-            .sessions
-            .values()
-            .any(|slot| slot.is_for(message) && in_group(slot));
+        let group_matters = !mutant!(IgnoreGroups)
+            && self
+                .sessions
+                .values()
+                .any(|slot| slot.is_for(message) && in_group(slot));
         let candidates = self
             .sessions
             .values()
@@ -448,7 +459,7 @@ impl MemberQueue {
         if let Some(stream) = self.lane(class).stream(message.sender()) {
             return Some(stream.session);
         }
-        let hint = message.session_hint.as_ref()?;
+        let hint = message.session_hint.as_ref().filter(|_| !mutant!(IgnoreHint))?;
         let mut newest_first = self.sessions.iter().rev();
         let hinted = newest_first.find(|(_, slot)| slot.is_for(message) && slot.view.key.as_ref() == Some(hint));
         hinted.map(|(&ordinal, _)| ordinal)
@@ -461,9 +472,9 @@ impl MemberQueue {
 
     /// Ends a waiting message that must not be delivered any more. Returns whether it did.
     fn end_if_over(&mut self, message: &Arc<Message>, context: &mut Context<'_>) -> bool {
-        if message.is_expired(context.now.wall_ms) {
+        if message.is_expired(context.now.wall_ms) && !mutant!(ForgetTtl) {
             self.end(message, DeliveryStage::Expired, "its time ran out", context);
-        } else if !context.grants.may_deliver(&self.member, message) {
+        } else if !context.grants.may_deliver(&self.member, message) && !mutant!(ForgetGrants) {
             self.end(
                 message,
                 DeliveryStage::Refused,
@@ -487,7 +498,7 @@ impl MemberQueue {
         }
         let attempt = self.lane_mut(message.priority).take_waiting(message.seq)?.attempts + 1;
         let lease = context.limits.lease_ms << (attempt - 1).min(MAX_LEASE_DOUBLINGS);
-        let deadline_ms = context.now.steady_ms.saturating_add(lease);
+        let deadline_ms = context.now.lasting_ms().saturating_add(lease);
         context.wake.steady(deadline_ms);
         let flight = Flight {
             message: message.clone(),
@@ -563,13 +574,13 @@ impl MemberQueue {
     fn settle(&mut self, seq: i64, now: Now) {
         self.prune_settling(now);
         if self.settled.insert(seq) {
-            self.settling.push_back((now.steady_ms, seq));
+            self.settling.push_back((now.lasting_ms(), seq));
         }
     }
 
     fn prune_settling(&mut self, now: Now) {
         while let Some(&(at_ms, seq)) = self.settling.front() {
-            let age = now.steady_ms.saturating_sub(at_ms);
+            let age = now.lasting_ms().saturating_sub(at_ms);
             if age < SETTLE_MS && self.settling.len() < MAX_SETTLING {
                 break;
             }

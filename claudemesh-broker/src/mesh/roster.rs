@@ -389,7 +389,9 @@ impl Mesh {
     pub fn set_status(&mut self, presence: &PresenceId, status: PeerStatus, now: Now) -> Option<StatusRecord> {
         let fresh = self.settings.fresh_window_ms;
         let session = self.session_mut(presence)?;
-        session.status.write(status, StatusSource::Manual, now.steady_ms, fresh);
+        session
+            .status
+            .write(status, StatusSource::Manual, now.lasting_ms(), fresh);
         Some(session.status)
     }
 
@@ -397,7 +399,7 @@ impl Mesh {
     pub fn hook_status(&mut self, presence: &PresenceId, status: PeerStatus, now: Now) -> Option<StatusRecord> {
         let fresh = self.settings.fresh_window_ms;
         let session = self.session_mut(presence)?;
-        session.status.hook(status, now.steady_ms, fresh);
+        session.status.hook(status, now.lasting_ms(), fresh);
         Some(session.status)
     }
 
@@ -429,7 +431,7 @@ impl Mesh {
         let flipped = sessions.filter_map(|session| {
             session
                 .status
-                .expire(now.steady_ms, status_ttl_ms, fresh_window_ms)
+                .expire(now.lasting_ms(), status_ttl_ms, fresh_window_ms)
                 .then(|| session.facts.presence.clone())
         });
         flipped.collect()

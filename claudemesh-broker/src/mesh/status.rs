@@ -46,7 +46,7 @@ impl StatusRecord {
     /// Records what a hook reports, unless the session does not want to be disturbed: only its own `set_status` ends
     /// that. Returns whether it was recorded.
     pub fn hook(&mut self, status: PeerStatus, now_ms: i64, fresh_window_ms: i64) -> bool {
-        if self.status == PeerStatus::Dnd {
+        if self.status == PeerStatus::Dnd && !mutant!(HookEndsDnd) {
             return false;
         }
         self.write(status, StatusSource::Hook, now_ms, fresh_window_ms);
@@ -59,7 +59,10 @@ impl StatusRecord {
     /// longer than the limit.
     pub fn expire(&mut self, now_ms: i64, ttl_ms: i64, fresh_window_ms: i64) -> bool {
         self.updated_at_ms = self.updated_at_ms.min(now_ms);
-        if self.status != PeerStatus::Working || now_ms.saturating_sub(self.updated_at_ms) <= ttl_ms {
+        if mutant!(WorkingForEver)
+            || self.status != PeerStatus::Working
+            || now_ms.saturating_sub(self.updated_at_ms) <= ttl_ms
+        {
             return false;
         }
         self.write(PeerStatus::Idle, StatusSource::Jsonl, now_ms, fresh_window_ms);

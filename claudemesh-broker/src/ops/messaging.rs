@@ -259,6 +259,10 @@ fn deliver(state: &mut LiveState, stored: &StoredMessage, recipients: &[(MemberI
     }
     let message = Arc::new(Message::from(facts));
     for (member, _) in recipients {
+        if state.mesh.member(member).is_none() {
+            state.delivery.removed_meanwhile(member, message.clone());
+            continue;
+        }
         state.delivery.accepted(now, member, message.clone(), &state.mesh);
     }
 }

@@ -2,15 +2,16 @@
 //! `src/hub`, `src/ops` and `src/jobs.rs`; members, resolution and delivery are the real ones.
 
 use super::checks::{Invariant, Seen, violated};
+use super::committer::Done;
 use super::faults::Fault;
-use super::names::{BELOW, connection_of, member_id, member_key, member_of, presence, session_key};
-use super::program::{Kind, Request};
-use super::store::{Outcome, Queue, Step, Write};
-use super::world::{Down, Event, LIMITS, SETTINGS, Up, World};
-use claudemesh_broker::mesh::{
-    Delivery, LoadRequest, MemberFacts, Mesh, MeshFacts, Message, MessageFacts, Now, Output, Pulled, SessionFacts,
-    TargetRequest, resolve,
+use super::mesh::{
+    Delivery, MemberFacts, Mesh, MeshFacts, Message, MessageFacts, Now, Pulled, SessionFacts, TargetRequest, resolve,
 };
+use super::names::{BELOW, member_id, member_key, member_of, presence, session_key};
+use super::outputs::{Load, describe};
+use super::program::{Kind, Request};
+use super::store::{Queue, Step, Write};
+use super::world::{Down, Event, LIMITS, SETTINGS, Up, World};
 use claudemesh_proto::hello::caps;
 use claudemesh_proto::model::{
     Base64, Capability, DeliveryStage, Group, GroupName, KeyHex, MessageId, PeerStatus, Priority, Target, TargetKind,
@@ -18,37 +19,17 @@ use claudemesh_proto::model::{
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What is done once a write is on disk.
-#[derive(Clone, Debug)]
-pub enum Done {
-    Send { connection: u64, id: MessageId },
-    Acks { connection: u64 },
-    Marks,
-    Grants,
-    Revoke,
-    Expire,
-}
-
-/// A read of the store, page by page.
-pub struct Load {
-    request: LoadRequest,
-    member: usize,
-    after: i64,
-    got: Vec<Arc<Message>>,
-    page: usize,
-}
-
 /// One life of the broker.
 pub struct Broker {
     pub mesh: Mesh,
     pub delivery: Delivery,
     /// Its steady clock starts here.
-    started_ms: i64,
-    queue: Queue<Done>,
-    committing: bool,
-    last_completion_ms: i64,
-    loads: BTreeMap<u64, Load>,
-    next_load: u64,
+    pub started_ms: i64,
+    pub queue: Queue<Done>,
+    pub committing: bool,
+    pub last_completion_ms: i64,
+    pub loads: BTreeMap<u64, Load>,
+    pub next_load: u64,
     /// Programs behind connections.
     pub sessions: BTreeMap<u64, usize>,
 }
@@ -119,7 +100,7 @@ impl World {
         self.after(pause, Event::Start);
     }
 
-    fn save_peer_state(&mut self, member: usize) {
+    pub fn save_peer_state(&mut self, member: usize) {
         let state = self
             .broker
             .as_ref()
@@ -210,7 +191,7 @@ impl World {
         }
     }
 
-    fn connect(&mut self, connection: u64, program: usize) {
+    pub fn connect(&mut self, connection: u64, program: usize) {
         let now = self.now();
         let (member, place, kind) = {
             let program = &self.programs[program];
@@ -284,7 +265,7 @@ impl World {
         self.run_outputs();
     }
 
-    fn session_changed(&mut self, connection: u64) {
+    pub fn session_changed(&mut self, connection: u64) {
         let now = self.now();
         let broker = self.broker.as_mut().unwrap();
         if let Some(view) = broker.mesh.session_view(&presence(connection)) {
@@ -293,7 +274,7 @@ impl World {
         }
     }
 
-    fn check_status(&mut self, connection: u64) {
+    pub fn check_status(&mut self, connection: u64) {
         let broker = self.broker.as_ref().unwrap();
         let Some(session) = broker.mesh.session(&presence(connection)) else {
             return;
@@ -311,7 +292,7 @@ impl World {
         }
     }
 
-    fn send(&mut self, connection: u64, member: usize, request: Request) {
+    pub fn send(&mut self, connection: u64, member: usize, request: Request) {
         let wall_ms = self.wall_ms();
         let broker = self.broker.as_ref().unwrap();
         let spec = match request.kind {
@@ -380,7 +361,7 @@ impl World {
     }
 
     /// Tells the sender that the broker has its message.
-    fn acknowledge(&mut self, connection: u64, member: usize, id: &MessageId) {
+    pub fn acknowledge(&mut self, connection: u64, member: usize, id: &MessageId) {
         if self.store.seq_of(id).is_none() {
             violated(
                 Invariant::Durable,
@@ -391,30 +372,21 @@ impl World {
         self.down(connection, Down::Sent(id.clone(), Some(true)));
     }
 
-    fn deliver(&mut self, message: &Arc<Message>, recipients: &[(usize, bool)]) {
+    pub fn deliver(&mut self, message: &Arc<Message>, recipients: &[(usize, bool)]) {
         let now = self.now();
-        let mut revoked = Vec::new();
         for &(member, _) in recipients.iter().filter(|(_, refused)| !refused) {
             let broker = self.broker.as_mut().unwrap();
-            if broker.mesh.member(&member_id(member)).is_none() {
-                // Removed while the message was on its way to the disk.
-                revoked.push(Step {
-                    id: message.id.clone(),
-                    member,
-                    stage: DeliveryStage::Revoked,
-                });
+            let id = member_id(member);
+            if broker.mesh.member(&id).is_none() {
+                broker.delivery.removed_meanwhile(&id, message.clone());
+                continue;
             }
-            broker
-                .delivery
-                .accepted(now, &member_id(member), message.clone(), &broker.mesh);
-        }
-        if !revoked.is_empty() {
-            self.mark(revoked);
+            broker.delivery.accepted(now, &id, message.clone(), &broker.mesh);
         }
         self.run_outputs();
     }
 
-    fn pull(&mut self, connection: u64, priorities: &[Priority], limit: usize, peek: bool) {
+    pub fn pull(&mut self, connection: u64, priorities: &[Priority], limit: usize, peek: bool) {
         let Seen { member, observer, .. } = self.checks.session(connection).unwrap().clone();
         if observer && !peek && self.broker.as_ref().unwrap().mesh.is_online(&member_id(member)) {
             return;
@@ -453,361 +425,6 @@ impl World {
                 }
             }
         }
-    }
-
-    /// Does what the core asks for.
-    fn run_outputs(&mut self) {
-        let now = self.now();
-        let broker = self.broker.as_mut().unwrap();
-        let outputs: Vec<_> = broker.delivery.drain_outputs().collect();
-        let mut steps = Vec::new();
-        for output in outputs {
-            match output {
-                Output::Push {
-                    presence,
-                    message,
-                    attempt,
-                } => {
-                    let connection = connection_of(&presence);
-                    self.trace.line(self.steady_ms, || {
-                        format!("{} is pushed to s{connection} (delivery {attempt})", describe(&message))
-                    });
-                    if self.store.seq_of(&message.id).is_none() {
-                        violated(
-                            Invariant::Durable,
-                            format!("{} is delivered and not on disk", message.id),
-                        );
-                    }
-                    self.checks.pushed(now, connection, &message, attempt);
-                    self.down(connection, Down::Push(message, attempt));
-                }
-                Output::MarkDelivered { member, message, .. } => {
-                    let member = member_of(&member);
-                    self.checks.written(member, &message);
-                    self.checks.over(member, &message);
-                    steps.push(step(&message, member, DeliveryStage::Delivered));
-                }
-                Output::Ended {
-                    member, message, stage, ..
-                } => {
-                    let member = member_of(&member);
-                    self.trace.line(self.steady_ms, || {
-                        format!("{} for member {member} is over: {}", message.id, stage.as_str())
-                    });
-                    self.checks.ended(now, member, &message, stage);
-                    if self.fault != Some(Fault::ForgetEnds) {
-                        steps.push(step(&message, member, stage));
-                    }
-                }
-                Output::Load(request) => {
-                    let broker = self.broker.as_mut().unwrap();
-                    broker.next_load += 1;
-                    let id = broker.next_load;
-                    let load = Load {
-                        member: member_of(&request.member),
-                        after: request.after_seq,
-                        got: Vec::new(),
-                        page: 2,
-                        request,
-                    };
-                    broker.loads.insert(id, load);
-                    let pause = self.rng.ms(0, 20);
-                    self.after(pause, Event::Read(self.life, id));
-                }
-            }
-        }
-        if self.check_core {
-            self.broker.as_ref().unwrap().delivery.invariants(now);
-        }
-        if !steps.is_empty() {
-            self.mark(steps);
-        }
-    }
-
-    /// Writes steps that nobody waits for, until they are written.
-    pub fn mark(&mut self, steps: Vec<Step>) {
-        if !self.submit(Write::Steps(steps.clone()), Done::Marks) {
-            self.after(100, Event::Marks(self.life, steps));
-        }
-    }
-
-    /// Reads a page.
-    pub fn read(&mut self, id: u64) {
-        let fails = !self.calm && self.rng.chance(5);
-        let stops = self.rng.chance(15);
-        let pause = self.rng.ms(0, 20);
-        let now = self.now();
-        let broker = self.broker.as_mut().unwrap();
-        let Some(mut load) = broker.loads.remove(&id) else {
-            return;
-        };
-        if fails {
-            self.trace
-                .line(self.steady_ms, || format!("a read for member {} fails", load.member));
-            broker.delivery.load_failed(now, &load.request);
-            return self.run_outputs();
-        }
-        let most = load.page.min(load.request.limit - load.got.len());
-        let page = self.store.pending(load.member, &load.request, load.after, most);
-        let complete = page.len() < most;
-        load.after = page.last().map_or(load.after, |message| message.seq);
-        load.got.extend(page);
-        if !complete && load.got.len() < load.request.limit && !stops {
-            load.page *= 4;
-            broker.loads.insert(id, load);
-            return self.after(pause, Event::Read(self.life, id));
-        }
-        self.after(
-            pause,
-            Event::Loaded(self.life, Box::new((load.request, load.got, !complete))),
-        );
-    }
-
-    /// What was read is handed in.
-    pub fn loaded(&mut self, request: &LoadRequest, messages: Vec<Arc<Message>>, more: bool) {
-        let now = self.now();
-        self.trace.line(self.steady_ms, || {
-            format!(
-                "{} messages ({}) are read for {}",
-                messages.len(),
-                request.priority.as_str(),
-                request.member
-            )
-        });
-        let broker = self.broker.as_mut().unwrap();
-        broker.delivery.loaded(now, request, messages, more, &broker.mesh);
-        self.run_outputs();
-    }
-
-    /// Leases and messages whose time is over.
-    pub fn tick(&mut self) {
-        let now = self.now();
-        let broker = self.broker.as_mut().unwrap();
-        if broker.delivery.next_deadline().is_due(now) {
-            self.checks.leases_end(now);
-            broker.delivery.tick(now, &broker.mesh);
-            self.run_outputs();
-        }
-        self.after(250, Event::Tick(self.life));
-    }
-
-    /// Statuses that nobody confirms.
-    pub fn sweep(&mut self) {
-        let now = self.now();
-        let flipped = self.broker.as_mut().unwrap().mesh.sweep(now);
-        for (_, seen) in self.checks.sessions() {
-            if seen.status == PeerStatus::Working && now.steady_ms - seen.said_ms > SETTINGS.status_ttl_ms {
-                seen.status = PeerStatus::Idle;
-            }
-        }
-        let connections: Vec<u64> = self.broker.as_ref().unwrap().sessions.keys().copied().collect();
-        connections
-            .into_iter()
-            .for_each(|connection| self.check_status(connection));
-        for presence in flipped {
-            self.trace(|| format!("{presence} counts as idle: nobody confirms that it works"));
-            self.session_changed(connection_of(&presence));
-        }
-        self.after(1_500, Event::Sweep(self.life));
-    }
-
-    /// Ends what has expired in the store.
-    pub fn expire(&mut self) {
-        let due = self.store.due(self.wall_ms());
-        if !due.is_empty() {
-            self.submit(Write::Expire(due), Done::Expire);
-        }
-        self.after(3_000, Event::Expire(self.life));
-    }
-
-    /// Puts a write into the committer's queue; `false`: it is full.
-    pub fn submit(&mut self, write: Write, done: Done) -> bool {
-        if !self.calm && self.rng.chance(1) {
-            return false;
-        }
-        let pause = self.rng.ms(1, 10);
-        let life = self.life;
-        let broker = self.broker.as_mut().unwrap();
-        broker.queue.push_back((write, done));
-        if !std::mem::replace(&mut broker.committing, true) {
-            self.after(pause, Event::Commit(life));
-        }
-        true
-    }
-
-    /// Writes what waits, together. It may fail, and it may look failed.
-    pub fn commit(&mut self) {
-        let most = 1 + self.rng.below(12);
-        let (fails, looks_failed) = (!self.calm && self.rng.chance(3), !self.calm && self.rng.chance(3));
-        let (told, pause, life) = (self.rng.ms(0, 12), self.rng.ms(1, 10), self.life);
-        let broker = self.broker.as_mut().unwrap();
-        let most = most.min(broker.queue.len());
-        let batch: Vec<_> = broker.queue.drain(..most).collect();
-        let at_ms = broker.last_completion_ms.max(self.steady_ms + told);
-        broker.last_completion_ms = at_ms;
-        broker.committing = !broker.queue.is_empty();
-        let more = broker.committing;
-        let mut finished = Vec::with_capacity(batch.len());
-        if fails || looks_failed {
-            self.after(at_ms - self.steady_ms + pause * 30, Event::Found(life));
-            self.trace.line(self.steady_ms, || {
-                format!(
-                    "a commit of {most} writes {}",
-                    if fails { "fails" } else { "happens and looks failed" }
-                )
-            });
-        }
-        for (write, done) in batch {
-            let outcome = (!fails).then(|| self.store.apply(&write));
-            if looks_failed && let Some(Outcome::Message { seq, duplicate: false }) = outcome {
-                self.checks.unsure.insert(seq);
-            }
-            finished.push((write, done, outcome.filter(|_| !looks_failed)));
-        }
-        self.after(at_ms - self.steady_ms, Event::Complete(life, finished));
-        if more {
-            self.after(pause, Event::Commit(life));
-        }
-    }
-
-    /// What was written, or was not, is told to whoever waits.
-    pub fn complete(&mut self, write: Write, done: Done, outcome: Option<Outcome>) {
-        match (done, write) {
-            (Done::Send { connection, id }, Write::Message { sender, recipients, .. }) => match outcome {
-                Some(Outcome::Message { seq, duplicate }) => {
-                    if !duplicate && self.fault != Some(Fault::DeliverEarly) {
-                        let message = self.store.rows[&seq].message.clone();
-                        self.deliver(&message, &recipients);
-                    }
-                    self.acknowledge(connection, sender, &id);
-                }
-                _ => self.down(connection, Down::Sent(id, None)),
-            },
-            (Done::Acks { connection }, Write::Steps(steps)) => {
-                let Some(Outcome::Steps(changed)) = outcome else {
-                    return self.down(connection, Down::Acked(false));
-                };
-                let now = self.now();
-                for step in &steps {
-                    self.trace(|| format!("member {} has {}: {}", step.member, step.id, step.stage.as_str()));
-                    let seq = self.store.seq_of(&step.id).unwrap();
-                    let message = self.store.rows[&seq].message.clone();
-                    self.checks.over(step.member, &message);
-                }
-                let broker = self.broker.as_mut().unwrap();
-                if let Some(step) = steps.first() {
-                    let (member, ids) = (member_id(step.member), steps.iter().map(|step| &step.id));
-                    broker
-                        .delivery
-                        .acked(now, &member, &presence(connection), ids, &broker.mesh);
-                }
-                self.receipts(&steps, &changed);
-                self.run_outputs();
-                self.down(connection, Down::Acked(true));
-            }
-            (Done::Marks, Write::Steps(steps)) => match outcome {
-                Some(Outcome::Steps(changed)) => self.receipts(&steps, &changed),
-                _ if self.fault == Some(Fault::ForgetMarks) => {}
-                _ => self.after(100, Event::Marks(self.life, steps)),
-            },
-            (Done::Grants, Write::Grants(member, change)) if outcome.is_some() => {
-                self.trace(|| format!("the grants of member {member} change"));
-                let broker = self.broker.as_mut().unwrap();
-                broker
-                    .mesh
-                    .set_grants(&member_id(member), &change.iter().cloned().collect());
-                for (key, capabilities) in &change {
-                    self.checks.granted(member, key, capabilities.as_ref());
-                }
-            }
-            (Done::Revoke, Write::Revoke(member)) => match outcome {
-                Some(Outcome::Ended(ended)) => self.member_removed(member, &ended),
-                _ => {
-                    // Whoever asked for it asks again.
-                    self.submit(Write::Revoke(member), Done::Revoke);
-                }
-            },
-            (Done::Expire, _) => {
-                if let Some(Outcome::Ended(ended)) = outcome {
-                    self.end_receipts(&ended, DeliveryStage::Expired);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// The store is there again after a failure: what became of the writes that failed is not known.
-    pub fn read_again(&mut self) {
-        if self.fault == Some(Fault::NotReadAgain) {
-            return;
-        }
-        self.trace(|| "what waits is read again".to_owned());
-        let now = self.now();
-        let broker = self.broker.as_mut().unwrap();
-        broker.delivery.read_again(now, &broker.mesh);
-        self.run_outputs();
-    }
-
-    fn member_removed(&mut self, member: usize, ended: &[(i64, usize)]) {
-        self.trace(|| format!("member {member} is removed"));
-        self.end_receipts(ended, DeliveryStage::Revoked);
-        let now = self.now();
-        self.checks.removed(member);
-        let broker = self.broker.as_mut().unwrap();
-        broker.delivery.member_removed(now, &member_id(member));
-        let removed = broker.mesh.remove_member(&member_id(member));
-        self.run_outputs();
-        for presence in removed.into_iter().flat_map(|removed| removed.sessions) {
-            let connection = connection_of(&presence);
-            self.broker.as_mut().unwrap().sessions.remove(&connection);
-            self.cut(connection);
-        }
-    }
-
-    fn receipts(&mut self, steps: &[Step], changed: &[bool]) {
-        for (step, _) in steps.iter().zip(changed).filter(|(_, changed)| **changed) {
-            let seq = self.store.seq_of(&step.id).unwrap();
-            self.receipt(seq, step.member, step.stage);
-        }
-    }
-
-    fn end_receipts(&mut self, ended: &[(i64, usize)], stage: DeliveryStage) {
-        for &(seq, member) in ended {
-            self.receipt(seq, member, stage);
-        }
-    }
-
-    fn receipt(&mut self, seq: i64, recipient: usize, stage: DeliveryStage) {
-        let row = &self.store.rows[&seq];
-        let (sender, id) = (member_id(row.sender), row.message.id.clone());
-        let broker = self.broker.as_ref().unwrap();
-        let sessions = broker
-            .mesh
-            .connections_of(&sender)
-            .filter(|session| session.has_cap(caps::RECEIPTS));
-        let connections: Vec<_> = sessions.map(|session| connection_of(&session.facts.presence)).collect();
-        for connection in connections {
-            self.down(connection, Down::Receipt(id.clone(), recipient, stage));
-        }
-    }
-}
-
-fn describe(message: &Message) -> String {
-    let sender = message.sender().trim_start_matches('0');
-    let sender = if sender.is_empty() { "0" } else { sender };
-    format!(
-        "{} ({}, number {} from member {sender})",
-        message.id,
-        message.priority.as_str(),
-        message.seq
-    )
-}
-
-fn step(message: &Message, member: usize, stage: DeliveryStage) -> Step {
-    Step {
-        id: message.id.clone(),
-        member,
-        stage,
     }
 }
 

@@ -1,8 +1,8 @@
 //! What must hold, whatever happens, and what the checks know to tell.
 
+use super::mesh::{Message, Now};
 use super::names::member_key;
 use super::store::advances;
-use claudemesh_broker::mesh::{Message, Now};
 use claudemesh_proto::model::{Capability, DeliveryStage, KeyHex, MessageId, PeerStatus, Priority};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -98,6 +98,8 @@ struct Life {
     sessions: BTreeMap<u64, Seen>,
     held: BTreeMap<(Stream, i64), Held>,
     attempts: BTreeMap<(usize, i64), u32>,
+    /// When each lease of a connection ends.
+    leases: BTreeMap<(u64, MessageId), i64>,
     /// The broker knows that it is over.
     over: BTreeSet<(usize, i64)>,
 }
@@ -321,6 +323,7 @@ impl Checks {
         }
         if seen.acks {
             let deadline_ms = now.steady_ms + (self.lease_ms << (attempt - 1).min(3));
+            self.life.leases.insert((connection, id.clone()), deadline_ms);
             self.life.held.insert(
                 (of_stream, seq),
                 Held {
@@ -376,9 +379,15 @@ impl Checks {
         self.pushed_ever.insert((member, message.seq));
     }
 
-    /// A program takes a message.
-    pub fn taken(&mut self, program: u64, member: usize, message: &Message) {
+    /// A program takes a message that came over this connection.
+    pub fn taken(&mut self, now: Now, program: u64, member: usize, connection: Option<u64>, message: &Message) {
         let id = &message.id;
+        let lease = connection.and_then(|connection| self.life.leases.get(&(connection, id.clone())));
+        ensure!(
+            lease.is_none_or(|deadline_ms| now.steady_ms < *deadline_ms),
+            Lease,
+            "program {program} takes {id} after its lease"
+        );
         ensure!(
             self.taken.insert((program, id.clone())),
             Once,

@@ -3,8 +3,9 @@
 //! programs that die, are slow or come back, a wall clock that is set, grants, groups, visibility and members that
 //! change. The same seed gives the same run.
 //!
-//! * `world`: time, connections, what happens by chance, the end
-//! * `broker`: what is around the core in the broker; `store`: what is on disk; `program`: the client
+//! * `world`: time and connections; `chance`: what happens; `calm`: how it ends
+//! * `broker`, `outputs`, `committer`: what is around the core in the broker; `store`: what is on disk
+//! * `program`, `clients`: the client and its program
 //! * `checks`: what must hold; `faults`: faults in the modelled rules, to see that the checks find them
 
 // All of this is a test; the lint only exempts functions that are marked as one.
@@ -13,15 +14,21 @@
 #![allow(dead_code, unreachable_pub)]
 
 mod broker;
+mod calm;
+mod chance;
 mod checks;
+mod clients;
+mod committer;
 pub mod faults;
 mod names;
+mod outputs;
 mod program;
 mod rng;
 mod store;
 mod trace;
 mod world;
 
+use super::mesh;
 use checks::Violation;
 use faults::Fault;
 use std::cell::Cell;
@@ -29,7 +36,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 use world::World;
 
-/// How many lines of its trace a failure shows, unless `SIM_LINES` says so.
+/// How many lines of its trace a failure shows.
 const SHOWN: usize = 150;
 
 /// What one run is about.
@@ -48,7 +55,7 @@ impl Run {
             seed,
             fault: None,
             // It takes as long as everything else together.
-            check_core: seed % 8 == 0,
+            check_core: seed.is_multiple_of(8),
         }
     }
 }
@@ -126,13 +133,12 @@ fn failure(cause: &(dyn std::any::Any + Send)) -> Failure {
     }
 }
 
-/// The end of the story of a failing seed, and how to see it again.
+/// The end of the story of a failing seed, and how to see all of it.
 pub fn report(run: Run, failure: &Failure) -> String {
     let (lines, _) = trace(run);
-    let shown = std::env::var("SIM_LINES").ok().and_then(|text| text.parse().ok());
-    let from = lines.len().saturating_sub(shown.unwrap_or(SHOWN));
+    let from = lines.len().saturating_sub(SHOWN);
     format!(
-        "{}\n\nseed {} fails ({}): {}\nthe last {} of {} lines are above; see it again with: cargo xtask sim --seed {}",
+        "{}\n\nseed {} fails ({}): {}\nabove are the last {} of {} lines; for all of them: cargo xtask sim --seed {}",
         lines[from..].join("\n"),
         run.seed,
         failure.invariant,

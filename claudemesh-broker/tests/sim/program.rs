@@ -1,7 +1,7 @@
 //! A program with a client: its outbox, inbox and acknowledgements, by the rules of `claudemesh-client`.
 
 use super::faults::Fault;
-use claudemesh_broker::mesh::Message;
+use super::mesh::Message;
 use claudemesh_proto::model::{DeliveryStage, KeyHex, MessageId, Priority, TargetKind};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! whoever reads sees what is committed. The rules are those of `src/store`.
 
 use super::faults::Fault;
-use claudemesh_broker::mesh::{LoadRequest, Message, MessageFacts};
+use super::mesh::{LoadRequest, Message, MessageFacts};
 use claudemesh_proto::model::{Capability, DeliveryStage, KeyHex, MessageId, Priority};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ pub struct Step {
 }
 
 /// What is to be written.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 pub enum Write {
     Message {

@@ -656,3 +656,128 @@ fn defect_075_a_subtype_is_kept() {
     });
     assert_eq!(message.to_push(1).subtype.as_deref(), Some("reminder"), "defect 75");
 }
+
+const HOUR: i64 = 3_600_000;
+
+#[test]
+fn a_lease_lasts_as_long_as_it_should_when_the_wall_clock_is_set() {
+    for by in [HOUR, -HOUR] {
+        let mut bench = Bench::new();
+        bench.open("p1");
+        bench.open("p2");
+        bench.accept(next(1));
+        bench.clock_set_by = by;
+        assert!(!bench.delivery.next_deadline().is_due(bench.now()), "nothing ends now");
+        assert!(bench.pass(LEASE - 1).is_empty(), "the session still has it");
+        assert_eq!(bench.pass(1), ["p1<m1#2"], "and not for longer");
+    }
+}
+
+#[test]
+fn a_pause_after_a_failed_read_is_no_longer_when_the_wall_clock_is_set_back() {
+    let mut bench = Bench::new();
+    bench.open_unread("p1", |view| view);
+    let loads: Vec<_> = bench.delivery.drain_outputs().collect();
+    for output in loads {
+        if let Output::Load(request) = output {
+            bench.delivery.load_failed(bench.now(), &request);
+        }
+    }
+    bench.clock_set_by = -HOUR;
+    let retry = bench.delivery.limits().retry_ms;
+    assert!(bench.pass(retry - 1).is_empty());
+    assert_eq!(bench.pass(1), ["load now", "load next"]);
+}
+
+#[test]
+fn the_time_of_a_message_is_wall_time() {
+    let mut bench = Bench::new();
+    let view = bench.open("p1");
+    bench.change(busy(view.clone()));
+    bench.accept(MessageFacts {
+        expires_at_ms: 2_000,
+        ..next(1)
+    });
+    bench.accept(MessageFacts {
+        expires_at_ms: 2 * HOUR,
+        ..next(2)
+    });
+    bench.clock_set_by = -HOUR;
+    assert!(bench.pass(2_000).is_empty(), "its time has not come yet");
+    bench.clock_set_by = HOUR;
+    assert!(bench.delivery.next_deadline().is_due(bench.now()));
+    assert_eq!(bench.pass(0), ["m1:expired"]);
+    assert_eq!(bench.change(idle(view)), ["p1<m2"]);
+}
+
+/// Found by the simulation: what the first acknowledgement of a batch let through was the second one's message.
+#[test]
+fn acknowledgements_that_come_together_are_taken_together() {
+    let limits = Limits {
+        in_flight: 2,
+        ..Limits::default()
+    };
+    let mut bench = Bench::with_limits(limits);
+    let view = bench.open("p1");
+    bench.accept(next(1));
+    bench.accept(next(2));
+    bench.change(busy(view.clone()));
+    bench.pass(LEASE);
+    assert!(bench.change(busy(view.clone())).is_empty(), "both wait again");
+    bench.change(SessionView {
+        status: PeerStatus::Idle,
+        ..view
+    });
+    bench.open("p2");
+    bench.pass(2 * LEASE);
+    let acked = ["m1".into(), "m2".into()];
+    let now = bench.now();
+    assert_eq!(
+        bench
+            .delivery
+            .acked(now, &member_id("ann"), &id("gone"), &acked, &anybody),
+        2,
+        "the session that acknowledges may be gone"
+    );
+    assert!(bench.outputs().is_empty());
+}
+
+/// Found by the simulation: a client acknowledges over its new connection what it got over the one before.
+#[test]
+fn what_is_acknowledged_while_it_is_read_from_the_store_is_not_delivered_again() {
+    let mut bench = Bench::new();
+    bench.open_unread("p1", |view| view);
+    let loads: Vec<_> = bench.delivery.drain_outputs().collect();
+    bench.ack("p1", "m1");
+    for output in loads {
+        let Output::Load(request) = output else { continue };
+        let found = match request.priority {
+            Priority::Next => vec![Arc::new(next(1).into()), Arc::new(next(2).into())],
+            _ => Vec::new(),
+        };
+        bench.delivery.loaded(bench.now(), &request, found, false, &anybody);
+    }
+    assert_eq!(bench.outputs(), ["p1<m2"]);
+}
+
+#[test]
+fn reading_again_finds_what_nobody_was_told_of_and_leaves_leases_alone() {
+    let mut bench = Bench::new();
+    bench.open("p1");
+    bench.accept(next(2));
+    let now = bench.now();
+    bench.delivery.read_again(now, &anybody);
+    let loads: Vec<_> = bench.delivery.drain_outputs().collect();
+    for output in loads {
+        let Output::Load(request) = output else {
+            panic!("{}", short(output))
+        };
+        let found = match request.priority {
+            Priority::Next => vec![Arc::new(next(1).into()), Arc::new(next(2).into())],
+            _ => Vec::new(),
+        };
+        bench.delivery.loaded(now, &request, found, false, &anybody);
+    }
+    assert_eq!(bench.outputs(), ["p1<m1"]);
+    assert_eq!(bench.accept(next(3)), ["p1<m3"]);
+}

@@ -1,9 +1,14 @@
 //! Tests of the rules, by subject. `tests/mesh_delivery_sim.rs` checks that they hold together.
 
 mod delivery;
+mod mutants;
 mod roster;
+#[path = "../../../tests/sim/mod.rs"]
+mod sim;
 mod targets;
 mod views;
+
+use crate::mesh;
 
 use super::{MemberFacts, Mesh, MeshFacts, PeerState, SessionFacts, Settings};
 use claudemesh_proto::hello::caps;

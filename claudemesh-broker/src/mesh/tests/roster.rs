@@ -416,3 +416,16 @@ fn permissions_of_members_and_admins() {
     assert!(mesh.permission(&member_id("adm"), Permission::Manage));
     assert!(!mesh.permission(&member_id("mute"), Permission::Send));
 }
+
+#[test]
+fn a_status_ends_after_its_time_when_the_wall_clock_is_set() {
+    for by in [3_600_000, -3_600_000] {
+        let at = |steady_ms: i64, wall_ms: i64| Now { wall_ms, steady_ms };
+        let mut mesh = mesh(&["ann"]);
+        mesh.connect(session("p1", "ann"), 0).unwrap();
+        mesh.set_status(&id("p1"), PeerStatus::Working, at(1_000, 1_000));
+        assert_eq!(mesh.sweep(at(2_000, 2_000 + by)), [], "not at once");
+        assert_eq!(mesh.sweep(at(61_000, 61_000 + by)), []);
+        assert_eq!(mesh.sweep(at(61_001, 61_001 + by)), [id("p1")], "and not later");
+    }
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Wait between tries while the disk takes nothing.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Works until the client is closed. What is written during one sync is the next one's.
+/// Works until the client is closed, and gives the directory free then. What is written during one sync is the next one's.
 pub(crate) async fn run(inner: Arc<Inner>, journal: Arc<Journal>) {
     let mut is_stuck = false;
     loop {
@@ -42,7 +42,8 @@ pub(crate) async fn run(inner: Arc<Inner>, journal: Arc<Journal>) {
             }
         }
     }
-    let _ = sync(&journal).await;
+    // Other tasks may take seconds to end: the directory must not stay in use as long.
+    let _ = tokio::task::spawn_blocking(move || journal.release()).await;
 }
 
 async fn sync(journal: &Arc<Journal>) -> io::Result<()> {

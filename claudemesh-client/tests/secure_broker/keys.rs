@@ -59,7 +59,7 @@ async fn a_swapped_seal_is_told_and_the_members_help() {
     });
     stage.rotate().await;
     stage.vic.told("made for this device does not open").await;
-    stage.from_ana("@all", "under the new key").await;
+    stage.ana_sends("@all", "under the new key").await;
     assert_eq!(recv_text(&stage.vic).await, "under the new key");
     let asked = stage.vic.proxy.seen(Way::Up, "key_request");
     assert!(!asked.is_empty());
@@ -99,7 +99,7 @@ async fn a_ghost_that_writes_to_the_group_is_not_shown() {
             push["sealed"]["device"] = json!(ghost);
         }
     });
-    stage.from_ana("@all", "boo").await;
+    stage.ana_sends("@all", "boo").await;
     let message = stage.vic.message().await;
     assert_eq!((message.text.as_deref(), message.authenticated), (None, false));
     remarks(&message, "who is not a member of this mesh");
@@ -221,6 +221,6 @@ async fn what_is_sealed_after_the_first_renewal_stays_closed_to_a_stolen_member_
         epoch: first.epoch,
     };
     assert!(thief.has_key(before), "the limit that the docs name");
-    stage.from_ana("@all", "still read").await;
+    stage.ana_sends("@all", "still read").await;
     assert_eq!(recv_text(&stage.vic).await, "still read");
 }

@@ -13,7 +13,7 @@ async fn a_dropped_commit_is_fetched_from_the_log() {
     let stage = stage().await;
     stage.vic.proxy.withhold("group_epoch");
     stage.rotate().await;
-    stage.from_ana("@all", "under the new key").await;
+    stage.ana_sends("@all", "under the new key").await;
     let message = stage.vic.message().await;
     assert_eq!(message.text.as_deref(), Some("under the new key"));
     assert!(message.warnings.is_empty(), "{:?}", message.warnings);
@@ -25,7 +25,7 @@ async fn a_withheld_log_is_told_with_the_first_group_message() {
     let stage = stage().await;
     stage.freeze();
     stage.rotate().await;
-    stage.from_ana("@all", "under the new key").await;
+    stage.ana_sends("@all", "under the new key").await;
     stage
         .vic
         .told("A group message of ana is sealed under a key that is newer")
@@ -108,11 +108,11 @@ async fn a_fork_shows_in_the_next_message() {
     .await;
     stage.freeze();
     stage.rotate().await;
-    stage.from_ana("vic", "hello").await;
+    stage.ana_sends("vic", "hello").await;
     let message = stage.vic.message().await;
     assert_eq!(message.text.as_deref(), Some("hello"));
     remarks(&message, "different histories of this mesh");
-    stage.from_ana("@all", "hello all").await;
+    stage.ana_sends("@all", "hello all").await;
     let message = stage.vic.message().await;
     assert_eq!(message.text, None);
     remarks(
@@ -138,7 +138,7 @@ async fn a_frozen_member_is_told_by_the_next_direct_message() {
         stage.vic.secure().group_members().contains(&ben),
         "vic still writes to ben"
     );
-    stage.from_ana("vic", "hello").await;
+    stage.ana_sends("vic", "hello").await;
     let message = stage.vic.message().await;
     assert_eq!(message.text.as_deref(), Some("hello"));
     remarks(
@@ -234,7 +234,7 @@ async fn a_lost_log_another_owner_and_an_old_protocol_are_told() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_owner_starts_the_log_anew_and_everybody_follows() {
     let stage = stage().await;
-    stage.from_ana("@all", "before").await;
+    stage.ana_sends("@all", "before").await;
     assert_eq!(recv_text(&stage.vic).await, "before");
     assert_eq!(recv_text(&stage.ben).await, "before");
     let refused = stage.ben.secure().reset_group(stage.ben.transport()).await;
@@ -243,7 +243,7 @@ async fn the_owner_starts_the_log_anew_and_everybody_follows() {
     stage.settled().await;
     assert_eq!(stage.vic.secure().head().unwrap().generation, 2);
     assert_eq!(stage.vic.secure().group_members().len(), 3);
-    stage.from_ana("@all", "after").await;
+    stage.ana_sends("@all", "after").await;
     assert_eq!(recv_text(&stage.vic).await, "after");
     assert_eq!(recv_text(&stage.ben).await, "after");
     stage.vic.send_text("@all", "from vic", Priority::Now).await.unwrap();

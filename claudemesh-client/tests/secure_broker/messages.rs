@@ -13,7 +13,7 @@ use tokio::time::timeout;
 async fn messages_in_another_order_are_read_and_told() {
     let stage = stage().await;
     for target in ["vic", "@all"] {
-        stage.from_ana(target, "zero").await;
+        stage.ana_sends(target, "zero").await;
         assert_eq!(recv_text(&stage.vic).await, "zero");
         let mut held = None;
         let mut done = false;
@@ -32,8 +32,8 @@ async fn messages_in_another_order_are_read_and_told() {
                 }
             }
         });
-        stage.from_ana(target, "one").await;
-        stage.from_ana(target, "two").await;
+        stage.ana_sends(target, "one").await;
+        stage.ana_sends(target, "two").await;
         let two = stage.vic.message().await;
         assert_eq!(two.text.as_deref(), Some("two"));
         remarks(
@@ -50,7 +50,7 @@ async fn messages_in_another_order_are_read_and_told() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repeated_message_is_shown_once() {
     let stage = stage().await;
-    stage.from_ana("vic", "pay ben").await;
+    stage.ana_sends("vic", "pay ben").await;
     assert_eq!(recv_text(&stage.vic).await, "pay ben");
     let push = stage.vic.proxy.push_number(1).await;
     stage.vic.proxy.inject(push.clone());
@@ -62,7 +62,7 @@ async fn a_repeated_message_is_shown_once() {
     stage.vic.told("A message of ana was repeated").await;
     stage.vic_is_fine().await;
 
-    stage.from_ana("@all", "pay ben again").await;
+    stage.ana_sends("@all", "pay ben again").await;
     assert_eq!(recv_text(&stage.vic).await, "pay ben again");
     let pushes = stage.vic.proxy.pushes();
     let mut push = pushes.last().unwrap().clone();
@@ -80,7 +80,7 @@ async fn a_repeated_message_is_shown_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_direct_message_repeated_to_a_new_process_shows_its_age() {
     let mut stage = stage().await;
-    stage.from_ana("vic", "pay ben").await;
+    stage.ana_sends("vic", "pay ben").await;
     assert_eq!(recv_text(&stage.vic).await, "pay ben");
     let mut push = stage.vic.proxy.push_number(1).await;
     stage.vic.restart().await;
@@ -96,7 +96,7 @@ async fn a_direct_message_repeated_to_a_new_process_shows_its_age() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn undetectable_a_group_message_repeated_to_a_new_process() {
     let mut stage = stage().await;
-    stage.from_ana("@all", "pay ben").await;
+    stage.ana_sends("@all", "pay ben").await;
     assert_eq!(recv_text(&stage.vic).await, "pay ben");
     let push = stage.vic.proxy.push_number(1).await;
     stage.vic.restart().await;
@@ -110,7 +110,7 @@ async fn undetectable_a_group_message_repeated_to_a_new_process() {
 async fn dropped_messages_are_counted_with_the_next_one() {
     let stage = stage().await;
     for target in ["vic", "@all"] {
-        stage.from_ana(target, "first").await;
+        stage.ana_sends(target, "first").await;
         assert_eq!(recv_text(&stage.vic).await, "first");
         stage.vic.proxy.rule(|way, frame| {
             if is_message(way, &frame) {
@@ -120,11 +120,11 @@ async fn dropped_messages_are_counted_with_the_next_one() {
             }
         });
         let before = stage.vic.proxy.pushes().len();
-        stage.from_ana(target, "lost").await;
-        stage.from_ana(target, "lost too").await;
+        stage.ana_sends(target, "lost").await;
+        stage.ana_sends(target, "lost too").await;
         stage.vic.proxy.push_number(before + 2).await;
         stage.vic.proxy.be_honest();
-        stage.from_ana(target, "last").await;
+        stage.ana_sends(target, "last").await;
         let message = stage.vic.message().await;
         assert_eq!(message.text.as_deref(), Some("last"));
         remarks(
@@ -145,7 +145,7 @@ async fn undetectable_a_dropped_last_message() {
             vec![(way, frame)]
         }
     });
-    stage.from_ana("vic", "lost").await;
+    stage.ana_sends("vic", "lost").await;
     stage.vic.proxy.push_number(1).await;
     assert!(stage.vic.heard().is_empty() && stage.vic.waiting() == 0);
 }
@@ -159,7 +159,7 @@ async fn changed_facts_beside_a_message_are_told() {
         }
     });
     for target in ["vic", "@all"] {
-        stage.from_ana(target, "urgent").await;
+        stage.ana_sends(target, "urgent").await;
         let message = stage.vic.message().await;
         assert_eq!(message.text.as_deref(), Some("urgent"));
         remarks(
@@ -172,7 +172,7 @@ async fn changed_facts_beside_a_message_are_told() {
             push.as_object_mut().unwrap().remove("meta");
         }
     });
-    stage.from_ana("vic", "bare").await;
+    stage.ana_sends("vic", "bare").await;
     let message = stage.vic.message().await;
     assert!(!message.authenticated);
     remarks(&message, "the broker removed them, or made up who the sender is");
@@ -190,7 +190,7 @@ async fn swapped_authors_of_messages_are_told() {
         }
     });
     for target in ["vic", "@all"] {
-        stage.from_ana(target, "I am ana").await;
+        stage.ana_sends(target, "I am ana").await;
         let message = stage.vic.message().await;
         assert_eq!(message.from_pubkey, Some(stage.ana.key()), "what is proven counts");
         remarks(&message, "The broker names ben as the sender");
@@ -200,7 +200,7 @@ async fn swapped_authors_of_messages_are_told() {
             push["sealed"]["device"] = json!(ben);
         }
     });
-    stage.from_ana("@all", "I am ana").await;
+    stage.ana_sends("@all", "I am ana").await;
     let message = stage.vic.message().await;
     assert_eq!((message.text.as_deref(), message.authenticated), (None, false));
     remarks(&message, "is not by whom it says");

@@ -44,7 +44,7 @@ impl Stage {
         .await;
     }
 
-    pub async fn from_ana(&self, target: &str, text: &str) {
+    pub async fn ana_sends(&self, target: &str, text: &str) {
         self.ana.send_text(target, text, Priority::Now).await.unwrap();
     }
 
@@ -55,7 +55,7 @@ impl Stage {
     /// Nothing stands between vic and the next message, and nothing is wrong with it.
     pub async fn vic_is_fine(&self) {
         let fence = random_id();
-        self.from_ana("vic", &fence).await;
+        self.ana_sends("vic", &fence).await;
         let message = self.vic.message().await;
         assert_eq!(message.text.as_deref(), Some(fence.as_str()), "{:?}", *message);
         assert!(

@@ -100,8 +100,10 @@ impl World {
             }
         }
         for (seq, member) in self.store.open() {
-            // Nobody was told of it, and its recipient was removed meanwhile: it expires when its time comes.
-            if self.checks.is_removed(member) && self.checks.unsure.contains(&seq) {
+            // It was committed while its recipient was removed, and the mark that says so was lost, or it could not be
+            // made because the commit looked failed: it expires when its time comes.
+            let mark_is_lost = self.life > 1 || self.checks.unsure.contains(&seq);
+            if self.checks.is_removed(member) && mark_is_lost {
                 continue;
             }
             waits.push(format!("{} for member {member}", self.store.rows[&seq].message.id));

@@ -10,6 +10,9 @@ const USAGE: &str = "usage: cargo xtask fuzz [--seconds N] [--minimise] [TARGET 
 /// For how long a target runs if nobody says.
 const SECONDS: u64 = 600;
 
+/// Size of a committed corpus.
+const CORPUS_BYTES: u64 = 64 * 1024;
+
 /// A program of `fuzz/fuzz_targets`.
 struct Target {
     name: &'static str,
@@ -95,7 +98,8 @@ fn fuzz(target: &Target, seconds: u64) -> anyhow::Result<()> {
     run_it(&mut command)
 }
 
-/// Replaces the committed corpus. Counts of how often a line was reached are left out, so that it stays small.
+/// Replaces the committed corpus by few inputs that reach much: those named `seed-…` stay, of the others the smallest that
+/// fit into [`CORPUS_BYTES`]. Counts of how often a line was reached do not matter here.
 fn merge(target: &Target) -> anyhow::Result<()> {
     let corpus = folder().join("corpus").join(target.name);
     let merged = folder().join("found").join(format!("{}.merged", target.name));
@@ -104,17 +108,49 @@ fn merge(target: &Target) -> anyhow::Result<()> {
     }
     fs::create_dir_all(&merged)?;
     fs::create_dir_all(&corpus)?;
+    for path in files(&corpus)?.into_iter().filter(|path| is_seed(path)) {
+        if let Some(name) = path.file_name() {
+            fs::copy(&path, merged.join(name))?;
+        }
+    }
     let mut command = cargo_fuzz("run", target);
     command
         .arg(&merged)
         .arg(&corpus)
         .arg(folder().join("found").join(target.name));
-    command
-        .arg("--")
-        .args(["-merge=1", "-use_counters=0", &format!("-max_len={}", target.max_len)]);
+    command.arg("--").args([
+        "-set_cover_merge=1",
+        "-use_counters=0",
+        &format!("-max_len={}", target.max_len),
+    ]);
     run_it(&mut command)?;
+    let mut sizes = Vec::new();
+    for path in files(&merged)? {
+        sizes.push((!is_seed(&path), fs::metadata(&path)?.len(), path));
+    }
+    sizes.sort();
+    let mut total = 0;
+    for (is_found, size, path) in sizes {
+        total += size;
+        if is_found && total > CORPUS_BYTES {
+            fs::remove_file(path)?;
+        }
+    }
     fs::remove_dir_all(&corpus)?;
     fs::rename(&merged, &corpus).with_context(|| format!("replacing {}", corpus.display()))
+}
+
+fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
+    Ok(entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?)
+}
+
+/// Whether a person put it there.
+fn is_seed(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with("seed-"))
 }
 
 /// The workspace forbids unsafe code, so that the address sanitizer would only halve the speed.

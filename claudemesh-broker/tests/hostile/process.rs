@@ -228,7 +228,7 @@ async fn what_is_sent_again_and_again_takes_no_more_memory() {
                 socket.send(&request).await;
                 sent += 1;
                 // Answers are read, or the broker would end the connection.
-                if sent % 32 == 0 {
+                if sent.is_multiple_of(32) {
                     let fence = socket.ask(serde_json::json!({ "type": "get_grants" })).await;
                     assert_eq!(fence["type"], "grants", "{fence}");
                 }

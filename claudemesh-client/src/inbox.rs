@@ -2,11 +2,16 @@
 //!
 //! A message is acknowledged as `delivered` when the program takes it: a process that dies before has taken nothing away.
 //! Until then it is only on loan. When the broker's lease runs out it gives the message to whoever reads, so it must not
-//! be handed out here any more; if that is this session again, it comes again.
+//! be handed out here any more; if that is this session again, it comes again, and what is behind it in its stream with it.
 //!
 //! A persistent client writes a message into its journal before the program gets it. What the program did not confirm
 //! before it was killed comes first when it is started again.
 
+mod gaps;
+
+pub(crate) use gaps::Loan;
+
+use self::gaps::Gaps;
 use crate::journal::{Journal, REMEMBERED};
 use crate::pending::lock;
 use crate::{ClientError, Message};
@@ -44,8 +49,9 @@ enum Popped {
 #[derive(Default)]
 struct State {
     queue: VecDeque<Message>,
-    /// Until when each message in the queue is on loan; without end from a broker that knows no leases.
-    loans: HashMap<MessageId, Option<Instant>>,
+    /// The loan of each message in the queue; none, and so without end, from a broker that knows no leases.
+    loans: HashMap<MessageId, Option<Loan>>,
+    gaps: Gaps,
     taken: HashSet<MessageId>,
     order: VecDeque<MessageId>,
     /// Nothing on loan is taken in until the next connection.
@@ -65,6 +71,27 @@ impl State {
         {
             self.taken.remove(&oldest);
         }
+    }
+
+    /// Gives up a message whose loan ran out, and what is behind it in its stream.
+    fn give_up(&mut self, first: Message) {
+        let Some(loan) = self.loans.remove(&first.message_id).flatten() else {
+            return;
+        };
+        let mut given_up = vec![(first.message_id.clone(), loan.believed)];
+        let loans = &mut self.loans;
+        self.queue.retain(|message| {
+            let Some(Some(other)) = loans.get(&message.message_id) else {
+                return true;
+            };
+            let stays = other.stream != loan.stream;
+            if !stays {
+                given_up.push((message.message_id.clone(), other.believed));
+                loans.remove(&message.message_id);
+            }
+            stays
+        });
+        self.gaps.given_up(loan.stream, given_up);
     }
 
     fn give_back(&mut self) {
@@ -107,20 +134,32 @@ impl Inbox {
     }
 
     /// Whether a message with this id came before. If it still waits, its loan is renewed.
-    pub(crate) fn repeated(&self, id: &MessageId, until: Option<Instant>) -> Option<Offer> {
+    pub(crate) fn repeated(&self, id: &MessageId, loan: Option<&Loan>) -> Option<Offer> {
         let mut state = lock(&self.state);
         if state.taken.contains(id) {
             return Some(Offer::Taken);
         }
-        let loan = state.loans.get_mut(id)?;
-        *loan = until;
+        *state.loans.get_mut(id)? = loan.cloned();
         Some(Offer::Waiting)
     }
 
-    /// Whether no further message can be kept.
-    pub(crate) fn is_full(&self) -> bool {
-        let state = lock(&self.state);
-        state.stopped || state.queue.len() >= self.capacity
+    /// Whether a message can be kept. If not, it is dropped, and what follows it waits until it comes again.
+    pub(crate) fn has_room(&self, id: &MessageId, loan: Option<&Loan>) -> bool {
+        let mut state = lock(&self.state);
+        self.make_room(&mut state, id, loan)
+    }
+
+    fn make_room(&self, state: &mut State, id: &MessageId, loan: Option<&Loan>) -> bool {
+        if state.stopped || (state.disconnected && loan.is_some()) {
+            return false;
+        }
+        let has_room = state.queue.len() < self.capacity;
+        let Some(loan) = loan else { return has_room };
+        if !has_room || state.gaps.are_before(id, loan, Instant::now()) {
+            state.gaps.dropped(id, loan.clone());
+            return false;
+        }
+        true
     }
 
     /// Takes no further message in, and gives up those on loan: the broker has them for the next session.
@@ -138,9 +177,11 @@ impl Inbox {
         state.give_back();
     }
 
-    /// What comes from now on came over the new connection.
+    /// What comes from now on came over the new connection, and whatever was dropped comes again, in order.
     pub(crate) fn connected(&self) {
-        lock(&self.state).disconnected = false;
+        let mut state = lock(&self.state);
+        state.disconnected = false;
+        state.gaps.clear();
     }
 
     /// Notes a message that is handled without the inbox.
@@ -149,16 +190,18 @@ impl Inbox {
     }
 
     /// Puts a message at the end.
-    pub(crate) fn offer(&self, message: Message, until: Option<Instant>) -> Offer {
-        if let Some(repeated) = self.repeated(&message.message_id, until) {
+    pub(crate) fn offer(&self, message: Message, loan: Option<Loan>) -> Offer {
+        if let Some(repeated) = self.repeated(&message.message_id, loan.as_ref()) {
             return repeated;
         }
         let mut state = lock(&self.state);
-        let is_stale = state.disconnected && until.is_some();
-        if is_stale || state.stopped || state.queue.len() >= self.capacity {
+        if !self.make_room(&mut state, &message.message_id, loan.as_ref()) {
             return Offer::Dropped;
         }
-        state.loans.insert(message.message_id.clone(), until);
+        if let Some(loan) = &loan {
+            state.gaps.arrived(&message.message_id, loan);
+        }
+        state.loans.insert(message.message_id.clone(), loan);
         state.queue.push_back(message);
         drop(state);
         self.ready.notify_one();
@@ -180,11 +223,11 @@ impl Inbox {
             let Some(message) = state.queue.pop_front() else {
                 return Popped::Nothing;
             };
-            let loan = state.loans.get(&message.message_id).copied().flatten();
-            if loan.is_none_or(|until| until > Instant::now()) {
+            let loan = state.loans.get(&message.message_id).and_then(Option::as_ref);
+            if loan.is_none_or(|loan| loan.until > Instant::now()) {
                 break message;
             }
-            state.loans.remove(&message.message_id);
+            state.give_up(message);
         };
         if !message.redelivered() && !self.may_take(&message) {
             state.queue.push_front(message);
@@ -295,12 +338,27 @@ mod tests {
         Message::new(received, None, Weak::new())
     }
 
-    fn later() -> Option<Instant> {
-        Some(Instant::now() + Duration::from_secs(60))
+    fn loan(seconds: u64) -> Option<Loan> {
+        Some(Loan {
+            stream: ("ana".to_owned(), Priority::Next),
+            until: Instant::now() + Duration::from_secs(seconds),
+            believed: Instant::now() + Duration::from_secs(60),
+        })
     }
 
-    fn over() -> Option<Instant> {
-        Some(Instant::now())
+    fn later() -> Option<Loan> {
+        loan(60)
+    }
+
+    fn over() -> Option<Loan> {
+        loan(0)
+    }
+
+    fn of_another(stream: Option<Loan>) -> Option<Loan> {
+        stream.map(|loan| Loan {
+            stream: ("ben".to_owned(), Priority::Next),
+            ..loan
+        })
     }
 
     fn take(inbox: &Inbox) -> Option<String> {
@@ -328,7 +386,7 @@ mod tests {
     fn what_does_not_fit_is_left_to_the_broker() {
         let inbox = Inbox::new(1, None);
         assert_eq!(inbox.offer(message("a"), later()), Offer::Stored);
-        assert!(inbox.is_full());
+        assert!(!inbox.has_room(&"b".into(), later().as_ref()));
         assert_eq!(inbox.offer(message("b"), later()), Offer::Dropped);
         assert_eq!(take(&inbox).as_deref(), Some("a"));
         assert_eq!(
@@ -342,7 +400,7 @@ mod tests {
     fn a_loan_that_ran_out_is_not_handed_out_and_may_come_again() {
         let inbox = Inbox::new(4, None);
         inbox.offer(message("a"), over());
-        inbox.offer(message("b"), later());
+        inbox.offer(message("b"), of_another(later()));
         assert_eq!(take(&inbox).as_deref(), Some("b"));
         assert_eq!(inbox.offer(message("a"), over()), Offer::Stored);
         assert_eq!(
@@ -351,6 +409,46 @@ mod tests {
             "the loan is renewed"
         );
         assert_eq!(take(&inbox).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn what_follows_a_lost_loan_waits_for_it() {
+        let inbox = Inbox::new(4, None);
+        inbox.offer(message("a"), over());
+        inbox.offer(message("b"), later());
+        inbox.offer(message("c"), of_another(later()));
+        assert_eq!(take(&inbox).as_deref(), Some("c"), "b is behind a and goes with it");
+        assert_eq!(inbox.offer(message("d"), later()), Offer::Dropped);
+        assert_eq!(inbox.offer(message("b"), later()), Offer::Dropped, "a comes first");
+        assert_eq!(inbox.offer(message("a"), later()), Offer::Stored);
+        assert_eq!(inbox.offer(message("d"), later()), Offer::Dropped, "b is missing");
+        assert_eq!(inbox.offer(message("b"), later()), Offer::Stored);
+        assert_eq!(inbox.offer(message("d"), later()), Offer::Stored);
+        let order: Vec<_> = std::iter::from_fn(|| take(&inbox)).collect();
+        assert_eq!(order, ["a", "b", "d"]);
+    }
+
+    #[test]
+    fn what_did_not_fit_is_not_overtaken() {
+        let inbox = Inbox::new(1, None);
+        inbox.offer(message("a"), later());
+        assert_eq!(inbox.offer(message("b"), later()), Offer::Dropped);
+        assert_eq!(take(&inbox).as_deref(), Some("a"));
+        assert_eq!(inbox.offer(message("c"), later()), Offer::Dropped);
+        assert_eq!(inbox.offer(message("b"), later()), Offer::Stored);
+    }
+
+    #[test]
+    fn what_the_broker_gave_to_somebody_else_holds_nobody_up() {
+        let inbox = Inbox::new(1, None);
+        inbox.offer(message("a"), of_another(later()));
+        let lost = loan(0).map(|loan| Loan {
+            believed: Instant::now(),
+            ..loan
+        });
+        assert_eq!(inbox.offer(message("b"), lost), Offer::Dropped);
+        take(&inbox);
+        assert_eq!(inbox.offer(message("c"), later()), Offer::Stored);
     }
 
     #[test]

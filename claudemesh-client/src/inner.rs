@@ -3,7 +3,7 @@
 use crate::acks::AckQueue;
 use crate::builder::Options;
 use crate::connection::Demand;
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, Loan};
 use crate::journal::Journal;
 use crate::outbox::{ClearText, Outbox, PendingSend};
 use crate::pending::{PendingTable, lock};
@@ -65,17 +65,26 @@ pub(crate) struct Inner {
     pub(crate) shutdown: CancellationToken,
 }
 
-/// Part of the broker's lease that a message may wait here: the rest is for the way, and for clocks that differ.
+/// Part of the broker's lease that a message may wait here: the rest is for the way.
 const LOAN_SHARE: f64 = 0.8;
+/// In how much of its lease the broker may still believe that a message is here.
+const BELIEF_SHARE: f64 = 1.25;
 /// The broker doubles the lease with each delivery of a message, this many times.
 const LEASE_DOUBLINGS: u32 = 3;
 
 impl Inner {
-    /// Until when a message that came now may be handed to the program; `None`: for ever, the broker knows no leases.
-    pub(crate) fn loan_of(&self, push: &Push) -> Option<Instant> {
+    /// The loan of a message that came now; `None`: for ever, the broker knows no leases.
+    pub(crate) fn loan_of(&self, push: &Push) -> Option<Loan> {
         let lease = lock(&self.hello).as_ref()?.lease_ms?;
         let doublings = push.attempt.unwrap_or(1).saturating_sub(1).min(LEASE_DOUBLINGS);
-        Some(Instant::now() + Duration::from_millis(lease << doublings).mul_f64(LOAN_SHARE))
+        let lease = Duration::from_millis(lease << doublings);
+        let sender = push.sender_member.as_ref().map_or(&push.sender_pubkey, |key| &key.0);
+        let now = Instant::now();
+        Some(Loan {
+            stream: (sender.clone(), push.priority),
+            until: now + lease.mul_f64(LOAN_SHARE),
+            believed: now + lease.mul_f64(BELIEF_SHARE),
+        })
     }
 
     /// Key of this session.

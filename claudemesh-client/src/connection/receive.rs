@@ -152,7 +152,8 @@ impl Receiver {
             inner.emit(ClientEvent::of_system_push(push));
             return;
         }
-        match inner.inbox.repeated(&push.message_id, inner.loan_of(&push)) {
+        let loan = inner.loan_of(&push);
+        match inner.inbox.repeated(&push.message_id, loan.as_ref()) {
             Some(Offer::Taken) => return inner.acknowledge(&push.message_id, ClientStage::Delivered, None),
             Some(_) => return,
             None => {}
@@ -160,8 +161,8 @@ impl Receiver {
         if self.held.iter().any(|held| held.push.message_id == push.message_id) {
             return;
         }
-        if inner.inbox.is_full() {
-            tracing::debug!(id = %push.message_id, "the inbox is full; the broker delivers it again");
+        if !inner.inbox.has_room(&push.message_id, loan.as_ref()) {
+            tracing::debug!(id = %push.message_id, "no room, or one before it is missing; the broker delivers it again");
             return;
         }
         let opened = inner.secure.open(&push, inner.as_ref()).await;

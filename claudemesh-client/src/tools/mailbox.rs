@@ -41,7 +41,7 @@ impl MeshClient {
         let inner = self.inner();
         let mut messages = Vec::with_capacity(pulled.messages.len());
         for push in pulled.messages {
-            match inner.inbox.repeated(&push.message_id, inner.loan_of(&push)) {
+            match inner.inbox.repeated(&push.message_id, inner.loan_of(&push).as_ref()) {
                 // It came another way in the meantime.
                 Some(Offer::Taken) if !peek => {
                     self.acknowledge(&push.message_id, ClientStage::Delivered, None);

@@ -236,7 +236,7 @@ fn store(
             let mut guard = mesh.lock();
             let state = &mut *guard;
             deliver(state, &stored, &accepted);
-            run_outputs(&broker, &mesh, state, now_ms());
+            run_outputs(&broker, mesh, state, now_ms());
         }
         if let (Err(error), Some(id)) = (&outcome, &client_id) {
             // Here and not where the outcome is awaited: before the store takes another message.

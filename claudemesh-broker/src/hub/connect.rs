@@ -175,7 +175,9 @@ pub async fn disconnect(broker: &Arc<Broker>, session: &Arc<Session>) {
         };
         let data = json!({ "name": name, "pubkey": session.sender_key(), "memberPubkey": session.member_key });
         state.send(&left.audience, &system_event(&mesh.id, "peer_left", data));
-        state.delivery.session_closed(both_clocks(), &session.presence, &state.mesh);
+        state
+            .delivery
+            .session_closed(both_clocks(), &session.presence, &state.mesh);
         run_outputs(broker, mesh, state, now);
         broker.metrics.sessions(&mesh.id, state.mesh.connection_count());
         let audit = (!session.observer).then(|| AuditEvent {

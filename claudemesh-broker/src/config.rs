@@ -148,6 +148,8 @@ pub struct Config {
     pub lease_ms: i64,
     /// How long finished messages are kept (`MESSAGE_RETENTION_HOURS`), in milliseconds.
     pub retention_ms: i64,
+    /// How long a task stays claimed if the claim is not repeated (`TASK_CLAIM_SECONDS`), in milliseconds.
+    pub task_claim_ms: i64,
     /// Limits per member (`RATE_LIMIT_READ_PER_SEC`, `…_WRITE_…`, `…_MESSAGE_…`, `…_HEAVY_…`).
     pub rate_limits: RateLimits,
     /// How often clients are pinged (`PING_INTERVAL_MS`).
@@ -183,6 +185,7 @@ impl Config {
             max_message_bytes: MAX_FRAME_BYTES,
             lease_ms: 30_000,
             retention_ms: 7 * 24 * 3_600_000,
+            task_claim_ms: 24 * 3_600_000,
             rate_limits: RateLimits::default(),
             ping_interval: Duration::from_secs(30),
             pong_timeout: Duration::from_secs(75),
@@ -275,6 +278,7 @@ impl Config {
             3_600_000,
             &mut config.retention_ms,
         )?;
+        vars.scaled("TASK_CLAIM_SECONDS", 365 * 86_400, 1_000, &mut config.task_claim_ms)?;
         if let Some(rate) = vars.number("HOOK_RATE_LIMIT_PER_MIN", 1, 1_000_000)? {
             config.hook_rate = Limit::per_minute(rate, rate);
         }

@@ -13,6 +13,8 @@ use crate::hub::{PENDING_STATUS_MS, by_mesh, run_outputs, send_receipts};
 const DELIVERY_TICK: Duration = Duration::from_millis(250);
 /// How often statuses that nobody confirms are ended, and kept hook reports dropped.
 const STATUS_SWEEP: Duration = Duration::from_secs(15);
+/// How often claims of tasks whose time is over are ended. Until then they count as ended all the same.
+const CLAIM_SWEEP: Duration = Duration::from_secs(5);
 /// How often messages whose time is over are ended in the store.
 const EXPIRY_SWEEP: Duration = Duration::from_secs(30);
 /// How often old messages are removed.
@@ -28,6 +30,7 @@ pub(crate) fn start(broker: &Arc<Broker>) {
         STATUS_SWEEP,
         |broker| async move { status_sweep(&broker).await },
     );
+    every(broker, CLAIM_SWEEP, |broker| async move { end_claims(&broker).await });
     every(broker, EXPIRY_SWEEP, |broker| async move { expire(&broker).await });
     every(broker, PURGE, |broker| async move { purge(&broker).await });
 }
@@ -111,13 +114,30 @@ async fn expire(broker: &Arc<Broker>) {
     }
 }
 
+async fn end_claims(broker: &Arc<Broker>) {
+    loop {
+        match crate::ops::end_claims(broker, Timestamp::from_ms(now_ms()), STEP).await {
+            Ok(ended) if ended >= STEP => {}
+            Ok(_) => return,
+            Err(error) => return tracing::warn!(%error, "claims of tasks were not ended"),
+        }
+    }
+}
+
 async fn purge(broker: &Arc<Broker>) {
     let before = Timestamp::from_ms(now_ms().saturating_sub(broker.config.retention_ms));
     loop {
         match broker.store.purge(before, STEP).await {
             Ok(removed) if removed >= STEP as u64 => {}
-            Ok(_) => return,
+            Ok(_) => break,
             Err(error) => return tracing::warn!(%error, "old messages were not removed"),
+        }
+    }
+    loop {
+        match broker.store.purge_forgotten(before, STEP).await {
+            Ok(removed) if removed >= STEP as u64 => {}
+            Ok(_) => return,
+            Err(error) => return tracing::warn!(%error, "forgotten memories were not removed"),
         }
     }
 }

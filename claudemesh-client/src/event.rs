@@ -2,7 +2,7 @@
 
 use crate::secure::SecureEvent;
 use crate::{ConnectionState, Message};
-use claudemesh_proto::frame::{GroupEpoch, Push, StateChange};
+use claudemesh_proto::frame::{GroupEpoch, Push, StateChange, TaskChange};
 use claudemesh_proto::model::{Group, KeyHex, Receipt};
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 use serde::Deserialize;
@@ -22,6 +22,8 @@ pub enum ClientEvent {
     Receipt(Receipt),
     /// A key of the shared state changed.
     StateChange(StateChange),
+    /// A task was created or changed.
+    TaskChange(TaskChange),
     /// A session connected.
     PeerJoined(PeerEvent),
     /// A session of a member that was here before connected.

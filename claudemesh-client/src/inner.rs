@@ -182,7 +182,7 @@ impl Inner {
     ) -> Result<O::Response, ClientError> {
         let meta = O::META;
         let deadline = Instant::now() + limit;
-        let reply = if meta.reply_when == ReplyWhen::Asked && self.speaks_v1(deadline).await? {
+        let reply = if meta.reply_when == ReplyWhen::Asked && !v1::answers(meta) && self.speaks_v1(deadline).await? {
             v1::check(meta)?;
             self.cast(meta, request, deadline).await?;
             let any: &dyn Any = request;

@@ -104,6 +104,10 @@ error_codes! {
     Refused = "refused", false, 403, 7, "The recipient has to grant it first.";
     /// It exists already, or changed in the meantime.
     Conflict = "conflict", false, 409, 6, "Read the current value and decide again.";
+    /// The task is claimed by somebody else, done, or cancelled.
+    TaskNotClaimable = "task_not_claimable", false, 409, 6, "List the open tasks and claim another one.";
+    /// The task does not exist in this mesh.
+    TaskNotFound = "task_not_found", false, 404, 5, "List the tasks and check the id.";
     /// The message was sealed under keys that are no longer current.
     StaleEpoch = "stale_epoch", true, 409, 4, "Fetch the newest group keys, seal again and resend.";
     /// The author is not on the mesh's signed roster.

@@ -3,7 +3,7 @@
 use crate::ErrorFrame;
 use crate::hello::{Challenge, HelloAck};
 use crate::model::{Base64, EpochHead, GroupSeal, KeyHex, MessageId, Priority, Receipt, SealedMeta, Target, Timestamp};
-use crate::ops::{LogRecord, SealRecord};
+use crate::ops::{LogRecord, SealRecord, Task};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -124,6 +124,37 @@ pub struct StateChange {
     pub deleted: bool,
 }
 
+/// What was done to a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum TaskAction {
+    /// It was created.
+    Created,
+    /// Somebody took it on, or made the claim last longer.
+    Claimed,
+    /// It is open again: given back, taken away, or its claimer was removed from the mesh.
+    Released,
+    /// It is open again: its claim has ended.
+    Expired,
+    /// It is done.
+    Completed,
+    /// Nobody needs it any more.
+    Cancelled,
+}
+
+/// A task was created or changed. Wire type: `task_change`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TaskChange {
+    /// What was done to it.
+    pub action: TaskAction,
+    /// Name of the member that did it; empty if the broker did.
+    #[serde(default)]
+    pub by: String,
+    /// The task as it is now.
+    pub task: Task,
+}
+
 /// The group log grew. Wire type: `group_epoch`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupEpoch {
@@ -218,6 +249,8 @@ server_frames! {
     Receipt(Receipt) = "receipt";
     /// A key of the shared state changed.
     StateChange(StateChange) = "state_change";
+    /// A task was created or changed.
+    TaskChange(TaskChange) = "task_change";
     /// The group log grew.
     GroupEpoch(GroupEpoch) = "group_epoch";
     /// Another device asks for keys.

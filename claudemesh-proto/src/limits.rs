@@ -22,3 +22,17 @@ pub const MESSAGE_TTL_MS: std::ops::RangeInclusive<u64> = 1_000..=30 * 24 * 3_60
 pub const DEFAULT_MESSAGE_TTL_MS: u64 = 7 * 24 * 3_600_000;
 /// Most messages in one answer to `pull_messages` and most acknowledgements in one `ack_messages`.
 pub const MAX_BATCH: usize = 256;
+/// Largest text of one memory, in bytes of UTF-8.
+pub const MAX_MEMORY_BYTES: usize = 32_768;
+/// Results of `recall` when the caller names no limit, and of `get_context`.
+pub const DEFAULT_RESULTS: usize = 20;
+/// Most texts, in bytes, that one answer of a search or list holds; what is beyond is left out, and the answer says so.
+pub const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+/// Topics on which one member has a context; on one more the oldest goes.
+pub const MAX_CONTEXT_TOPICS: usize = 100;
+/// Most contexts in one list.
+pub const MAX_LISTED_CONTEXTS: usize = 500;
+/// Most tasks in one list.
+pub const MAX_LISTED_TASKS: usize = 100;
+/// Most tasks of one mesh that are open or claimed.
+pub const MAX_UNFINISHED_TASKS: usize = 10_000;

@@ -67,6 +67,12 @@ pub enum Family {
     Audit,
     /// Keys of group encryption.
     GroupKeys,
+    /// Texts that every session of the mesh can find again.
+    Memory,
+    /// What members know at the moment.
+    Contexts,
+    /// Work that exactly one session takes on.
+    Tasks,
 }
 
 /// Who may call an operation. Every caller is a member that completed `hello`.

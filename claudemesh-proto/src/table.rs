@@ -31,6 +31,21 @@ macro_rules! for_each_operation {
             { list_state, ListState => StateList, "list_state" => "state_list", Always, State, Member, Read, Serial, None, Clear, 1 }
             { delete_state, DeleteState => StateDeleted, "delete_state" => "state_deleted", Always, State, WriteState, Write, Serial, Some("state_deleted"), Clear, 2 }
 
+            { remember, Remember => MemoryStored, "remember" => "memory_stored", Always, Memory, WriteState, Write, Serial, Some("memory_stored"), Clear, 1 }
+            { recall, Recall => MemoryResults, "recall" => "memory_results", Always, Memory, Member, Read, Concurrent, None, Clear, 1 }
+            { forget, Forget => MemoryForgotten, "forget" => "ack", Always, Memory, WriteState, Write, Serial, Some("memory_forgotten"), Clear, 1 }
+
+            { share_context, ShareContext => ContextShared, "share_context" => "context_shared", Asked, Contexts, WriteState, Write, Serial, None, Clear, 1 }
+            { get_context, GetContext => ContextResults, "get_context" => "context_results", Always, Contexts, Member, Read, Serial, None, Clear, 1 }
+            { list_contexts, ListContexts => ContextList, "list_contexts" => "context_list", Always, Contexts, Member, Read, Serial, None, Clear, 1 }
+
+            { create_task, CreateTask => TaskCreated, "create_task" => "task_created", Always, Tasks, WriteState, Write, Serial, Some("task_created"), Clear, 1 }
+            { claim_task, ClaimTask => TaskChanged, "claim_task" => "task_list", Asked, Tasks, WriteState, Write, Serial, Some("task_claimed"), Clear, 1 }
+            { release_task, ReleaseTask => TaskChanged, "release_task" => "task_list", Always, Tasks, WriteState, Write, Serial, Some("task_released"), Clear, 2 }
+            { complete_task, CompleteTask => TaskChanged, "complete_task" => "task_list", Asked, Tasks, WriteState, Write, Serial, Some("task_completed"), Clear, 1 }
+            { cancel_task, CancelTask => TaskChanged, "cancel_task" => "task_list", Always, Tasks, WriteState, Write, Serial, Some("task_cancelled"), Clear, 2 }
+            { list_tasks, ListTasks => TaskList, "list_tasks" => "task_list", Always, Tasks, Member, Read, Serial, None, Clear, 1 }
+
             { list_members, ListMembers => MembersList, "list_members" => "members_list", Always, Members, Member, Read, Serial, None, Clear, 2 }
             { remove_member, RemoveMember => MemberRemoved, "remove_member" => "member_removed", Always, Members, Member, Write, Serial, Some("member_removed"), Clear, 2 }
             { set_grants, SetGrants => Grants, "set_grants" => "grants", Always, Members, Member, Write, Serial, Some("grants_set"), Clear, 2 }
@@ -76,6 +91,21 @@ macro_rules! for_each_tool {
             { set_state, SetState => StateSet, State, IDEMPOTENT, First, "state set" }
             { get_state, GetState => StateResult, State, READ_ONLY, First, "state get" }
             { list_state, ListState => StateList, State, READ_ONLY, First, "state list" }
+
+            { remember, Remember => MemoryStored, Memory, ADDITIVE, First, "remember" }
+            { recall, Recall => MemoryResults, Memory, READ_ONLY, First, "recall" }
+            { forget, ForgetTool => Forgotten, Memory, DESTRUCTIVE, First, "forget" }
+
+            { share_context, ShareContextTool => ContextShared, Contexts, IDEMPOTENT, First, "context share" }
+            { get_context, GetContext => ContextResults, Contexts, READ_ONLY, First, "context get" }
+            { list_contexts, ListContexts => ContextList, Contexts, READ_ONLY, First, "context list" }
+
+            { create_task, CreateTask => TaskCreated, Tasks, ADDITIVE, First, "task create" }
+            { claim_task, ClaimTaskTool => TaskNow, Tasks, IDEMPOTENT, First, "task claim" }
+            { release_task, ReleaseTaskTool => TaskNow, Tasks, IDEMPOTENT, First, "task release" }
+            { complete_task, CompleteTaskTool => TaskNow, Tasks, IDEMPOTENT, First, "task complete" }
+            { cancel_task, CancelTaskTool => TaskNow, Tasks, DESTRUCTIVE, First, "task cancel" }
+            { list_tasks, ListTasks => TaskList, Tasks, READ_ONLY, First, "task list" }
 
             { mesh_info, MeshInfo => MeshInfoResult, Mesh, READ_ONLY, First, "info" }
             { mesh_stats, MeshStats => MeshStatsResult, Mesh, READ_ONLY, All, "tool mesh_stats" }

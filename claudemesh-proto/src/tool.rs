@@ -63,6 +63,11 @@ impl Safety {
         open_world: true,
         ..Self::ADDITIVE
     };
+    /// Removes something; calling it twice is like calling it once.
+    pub const DESTRUCTIVE: Self = Self {
+        destructive: true,
+        ..Self::IDEMPOTENT
+    };
     /// Sets something.
     pub const IDEMPOTENT: Self = Self {
         read_only: false,

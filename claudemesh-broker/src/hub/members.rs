@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use claudemesh_proto::frame::TaskAction;
 use claudemesh_proto::model::{DeliveryStage, MemberId, MeshId, MeshPolicy, PresenceId, Role, Timestamp};
 use claudemesh_proto::{ErrorCode, ErrorFrame, Permission};
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ use crate::Broker;
 use crate::broker::{now as both_clocks, now_ms};
 use crate::errors::ToErrorFrame as _;
 use crate::outbound::CloseReason;
-use crate::store::AuditEvent;
+use crate::store::{AuditEvent, Revoked};
 
 /// Takes a new or changed member over from the store, if the mesh is loaded.
 ///
@@ -109,11 +110,11 @@ pub async fn remove_member(
             at: Timestamp::from_ms(now),
         }
     };
-    let ended = broker
+    let revoked = broker
         .store
         .revoke_member(&mesh.id, member, Timestamp::from_ms(now), Some(audit))
         .await;
-    let ended = ended.map_err(|error| error.to_error_frame())?.unwrap_or_default();
+    let Revoked { ended, freed } = revoked.map_err(|error| error.to_error_frame())?.unwrap_or_default();
     let mut guard = mesh.lock();
     let state = &mut *guard;
     let name = state
@@ -133,6 +134,7 @@ pub async fn remove_member(
             None => {}
         }
     }
+    crate::ops::tell_freed(state, &freed, TaskAction::Released);
     let data = json!({ "name": name, "memberId": member, "pubkey": removed.member.facts.key });
     let everyone = state.mesh.everyone(None);
     state.send(&everyone, &system_event(&mesh.id, "member_removed", data));

@@ -140,6 +140,15 @@ impl Mesh {
         listeners.map(|listener| listener.facts.presence.clone()).collect()
     }
 
+    /// Members that do not let `viewer` do `needed`, in the order of their ids.
+    #[must_use]
+    pub fn hidden_from(&self, viewer: &MemberId, needed: Capability) -> Vec<MemberId> {
+        let hidden = self
+            .members()
+            .filter(|member| !self.allows(&member.facts.id, viewer, needed));
+        hidden.map(|member| member.facts.id.clone()).collect()
+    }
+
     /// All live sessions except observers and `except`: the audience of news of the mesh itself.
     #[must_use]
     pub fn everyone(&self, except: Option<&PresenceId>) -> Vec<PresenceId> {

@@ -1,6 +1,7 @@
 //! The mesh as a whole.
 
 use claudemesh_proto::ErrorFrame;
+use claudemesh_proto::model::{Capability, Timestamp};
 use claudemesh_proto::ops::{MeshInfo, MeshInfoResult, MeshStats, MeshStatsResult};
 
 use super::OrFrame as _;
@@ -9,7 +10,17 @@ use crate::context::{Context, Handle};
 
 impl Handle<MeshInfo> for Broker {
     async fn handle(cx: Context, _: MeshInfo) -> Result<MeshInfoResult, ErrorFrame> {
-        let keys = cx.broker.store.list_state(cx.session.mesh_id()).await.or_frame()?;
+        let (store, mesh) = (&cx.broker.store, cx.session.mesh_id());
+        let keys = store.list_state(mesh).await.or_frame()?;
+        let hidden = {
+            let state = cx.session.mesh.lock();
+            state.mesh.hidden_from(&cx.session.member, Capability::StateRead)
+        };
+        let memory_count = store.memory_count(mesh, &hidden).await.or_frame()?;
+        let tasks = store
+            .task_counts(mesh, Timestamp::from_ms(cx.now_ms), &hidden)
+            .await
+            .or_frame()?;
         let state = cx.session.mesh.lock();
         let overview = state.mesh.overview_for(&cx.session.presence);
         let facts = state.mesh.facts();
@@ -23,6 +34,8 @@ impl Handle<MeshInfo> for Broker {
             state_keys: super::state::readable(&state, &cx.session, keys)
                 .map(|row| row.key)
                 .collect(),
+            memory_count,
+            tasks,
             your_name: overview.your_name,
             your_groups: overview.your_groups,
             ..MeshInfoResult::default()

@@ -4,16 +4,22 @@
 //! rate limit before the handler sees it.
 
 mod audit;
+mod contexts;
 mod group_keys;
 mod groups;
 mod members;
+mod memory;
 mod mesh;
 mod messaging;
 mod profile;
 mod state;
+mod task_rules;
+mod tasks;
+mod text;
 
 pub(crate) use group_keys::catch_up;
 pub(crate) use group_keys::epoch_head;
+pub(crate) use tasks::{end_claims, tell_freed};
 
 use claudemesh_proto::model::Timestamp;
 use claudemesh_proto::{ErrorCode, ErrorFrame, Operation};
@@ -49,6 +55,16 @@ impl Context {
         let Some(event) = event else { return Ok(()) };
         crate::hub::record_event(&self.broker, event).await.or_frame()
     }
+}
+
+/// Name of the caller's member: what is written for the mesh belongs to members, not to sessions.
+fn author_name(cx: &Context) -> String {
+    let state = cx.session.mesh.lock();
+    state
+        .mesh
+        .member(&cx.session.member)
+        .map(|member| member.facts.name.clone())
+        .unwrap_or_default()
 }
 
 /// The caller's session ended while its request was served.

@@ -9,7 +9,7 @@ use claudemesh_proto::ops::{
 use claudemesh_proto::{ErrorCode, ErrorFrame};
 use serde_json::{Value, json};
 
-use super::OrFrame as _;
+use super::{OrFrame as _, author_name};
 use crate::Broker;
 use crate::context::{Context, Handle, Session};
 use crate::hub::LiveState;
@@ -34,16 +34,6 @@ fn tell_peers(session: &Session, change: StateChange) {
     state.send(&audience, &ServerFrame::StateChange(Box::new(change)));
 }
 
-/// Name of the caller's member: state belongs to members, not to sessions.
-fn author(cx: &Context) -> String {
-    let state = cx.session.mesh.lock();
-    state
-        .mesh
-        .member(&cx.session.member)
-        .map(|member| member.facts.name.clone())
-        .unwrap_or_default()
-}
-
 impl Handle<SetState> for Broker {
     async fn handle(cx: Context, request: SetState) -> Result<StateSet, ErrorFrame> {
         let value = request.value.to_string();
@@ -54,7 +44,7 @@ impl Handle<SetState> for Broker {
             );
             return Err(ErrorFrame::new(ErrorCode::TooLarge, text).at("/value"));
         }
-        let name = author(&cx);
+        let name = author_name(&cx);
         // Metadata only: the value may be anything, and the log is for ever.
         let audit = cx.audit_event::<SetState>(json!({ "key": request.key, "bytes": value.len() }));
         let write = StateWrite {
@@ -140,7 +130,7 @@ impl Handle<ListState> for Broker {
 impl Handle<DeleteState> for Broker {
     async fn handle(cx: Context, request: DeleteState) -> Result<StateDeleted, ErrorFrame> {
         let audit = cx.audit_event::<DeleteState>(json!({ "key": request.key }));
-        let (session, key, updated_by) = (cx.session.clone(), request.key.clone(), author(&cx));
+        let (session, key, updated_by) = (cx.session.clone(), request.key.clone(), author_name(&cx));
         let tell = move |existed| {
             if existed {
                 let change = StateChange {

@@ -15,6 +15,20 @@ const BROKER_LOCK: i64 = 0x636c_6d65_7368;
 /// How long a starting broker waits for the lock of one that is just ending.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 
+/// The steps that lead to the tables of today. Steps that were published stay as they are.
+macro_rules! migrations {
+    ($engine:literal) => {
+        migrations!($engine, (1, "core"), (2, "memory"), (3, "tasks"))
+    };
+    ($engine:literal, $(($version:literal, $name:literal)),+) => {
+        [$((
+            $version,
+            $name,
+            include_str!(concat!("../../migrations/", $engine, "/000", $version, "_", $name, ".sql")),
+        )),+]
+    };
+}
+
 /// Which database, and where.
 #[derive(Clone)]
 pub(super) struct Dialect {
@@ -99,22 +113,19 @@ impl Dialect {
 
     /// Creates or updates the tables, fail-closed: tables of a newer or another program are refused.
     pub(super) async fn migrate(&self, connection: &mut AnyConnection) -> Result<(), StoreError> {
-        let core = match self.engine {
-            Engine::Sqlite { .. } => include_str!("../../migrations/sqlite/0001_core.sql"),
+        let files = match self.engine {
+            Engine::Sqlite { .. } => migrations!("sqlite"),
             Engine::Postgres => {
                 sqlx::query("CREATE SCHEMA IF NOT EXISTS mesh")
                     .execute(&mut *connection)
                     .await?;
-                include_str!("../../migrations/postgres/0001_core.sql")
+                migrations!("postgres")
             }
         };
-        let steps = vec![Migration::new(
-            1,
-            "core".into(),
-            MigrationType::Simple,
-            core.into_sql_str(),
-            false,
-        )];
+        let step = |(version, name, sql): (i64, &'static str, &'static str)| {
+            Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+        };
+        let steps: Vec<_> = files.into_iter().map(step).collect();
         Migrator::with_migrations(steps).run(connection).await?;
         Ok(())
     }

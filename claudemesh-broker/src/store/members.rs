@@ -1,8 +1,10 @@
 //! Members of meshes, and what they grant one another.
 
 use super::committer::Recorded;
+use super::contexts::remove_contexts_of;
 use super::messages::{EndedDelivery, end_pending};
 use super::rows::{count, flag, get, json, text, text_opt, time, time_opt, to_json, to_word, word};
+use super::tasks::{TaskRow, free_tasks_of};
 use super::{AuditEvent, Store, StoreError};
 use claudemesh_proto::model::{Capability, Group, KeyHex, MemberId, MeshId, MessageMode, Permissions, Role, Timestamp};
 use claudemesh_proto::ops::GrantMap;
@@ -94,6 +96,15 @@ pub struct MemberPatch {
     pub permissions: Option<Permissions>,
     /// Account in a dashboard.
     pub dashboard_user_id: Option<String>,
+}
+
+/// What went with a member that was removed.
+#[derive(Clone, Debug, Default)]
+pub struct Revoked {
+    /// Deliveries that waited for it.
+    pub ended: Vec<EndedDelivery>,
+    /// Tasks that it had claimed or was meant to do, as they are now.
+    pub freed: Vec<TaskRow>,
 }
 
 fn member_row(row: &AnyRow) -> Result<MemberRow, StoreError> {
@@ -337,7 +348,8 @@ impl Store {
         .await
     }
 
-    /// Removes a member and ends what waits for it, and tells which deliveries; `None` if it is not a member any more.
+    /// Removes a member, ends what waits for it, frees its tasks and forgets its contexts; `None` if it is not a member any
+    /// more.
     ///
     /// # Errors
     /// If the database does not answer.
@@ -347,7 +359,7 @@ impl Store {
         member: &MemberId,
         at: Timestamp,
         audit: Option<AuditEvent>,
-    ) -> Result<Option<Vec<EndedDelivery>>, StoreError> {
+    ) -> Result<Option<Revoked>, StoreError> {
         let (mesh, member) = (mesh.clone(), member.clone());
         self.transaction(audit, move |connection| {
             Box::pin(async move {
@@ -367,9 +379,11 @@ impl Store {
                     .bind(member.as_str())
                     .execute(&mut *connection)
                     .await?;
-                Ok(Recorded::audited(Some(
-                    end_pending(connection, &mesh, &member, at).await?,
-                )))
+                remove_contexts_of(connection, &mesh, &member).await?;
+                Ok(Recorded::audited(Some(Revoked {
+                    freed: free_tasks_of(connection, &mesh, &member).await?,
+                    ended: end_pending(connection, &mesh, &member, at).await?,
+                })))
             })
         })
         .await

@@ -9,26 +9,33 @@
 mod audit;
 mod availability;
 mod committer;
+mod contexts;
 mod dialect;
 mod direct;
 mod error;
+mod fulltext;
 mod group;
 mod invites;
 mod members;
+mod memory;
 mod meshes;
 mod messages;
 mod presence;
 mod rows;
 mod state;
+mod tasks;
 
 pub use audit::{AuditEvent, AuditPage, AuditRow, AuditVerdict};
 pub use committer::{AnyValue, CommitStats, Committer, Completion, CustomWrite, Outcome, Recorded, Write, WriteKind};
+pub use contexts::{ContextRow, NewContext};
 pub use error::StoreError;
+pub use fulltext::{Found, Query, SearchFilter};
 pub use group::{
     AppendGroup, Appended, GroupCursor, GroupEntryRow, GroupHeadRow, KeyRequestRow, SealFilter, StoredGrant,
 };
 pub use invites::{InviteRow, InviteUse, NewInvite};
-pub use members::{MemberPatch, MemberRow, NewMember, PeerGrants};
+pub use members::{MemberPatch, MemberRow, NewMember, PeerGrants, Revoked};
+pub use memory::{MemoryRow, NewMemory};
 pub use meshes::{LoadedMesh, MeshRow, NewMesh, SecretText};
 pub use messages::{
     DeliveryPlace, DeliveryRow, EndedDelivery, MessageOutcome, MessageRow, NewMessage, PENDING_SQL, Recipient,
@@ -36,10 +43,12 @@ pub use messages::{
 };
 pub use presence::{PeerStateRow, PendingStatus, PresenceRow};
 pub use state::{StateRow, StateWrite};
+pub use tasks::{NewTask, TaskRow, TaskSelection};
 
 use availability::Availability;
 use committer::CommitterTask;
 use dialect::{Dialect, Engine};
+use fulltext::FullText;
 use sqlx::AnyPool;
 use sqlx::any::AnyPoolOptions;
 use std::fs::File;
@@ -87,6 +96,7 @@ pub struct Store {
 
 struct Inner {
     pool: AnyPool,
+    fulltext: FullText,
     committer: Committer,
     availability: Availability,
     task: Mutex<Option<CommitterTask>>,
@@ -133,6 +143,7 @@ impl Store {
         Ok(Self {
             inner: Arc::new(Inner {
                 pool,
+                fulltext: if sqlite { FullText::Sqlite } else { FullText::Postgres },
                 committer,
                 availability,
                 task: Mutex::new(Some(task)),
@@ -160,5 +171,9 @@ impl Store {
 
     fn pool(&self) -> &AnyPool {
         &self.inner.pool
+    }
+
+    fn fulltext(&self) -> FullText {
+        self.inner.fulltext
     }
 }

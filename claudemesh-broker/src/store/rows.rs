@@ -91,6 +91,16 @@ pub(super) fn limit(value: usize) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
+/// ` AND column NOT IN ($3, $4)`: a condition that leaves rows of these members out; `first` is the number of the first
+/// parameter. Empty without members.
+pub(super) fn not_of(column: &str, members: usize, first: usize) -> String {
+    if members == 0 {
+        return String::new();
+    }
+    let places: Vec<_> = (first..first + members).map(|place| format!("${place}")).collect();
+    format!(" AND {column} NOT IN ({})", places.join(", "))
+}
+
 /// `($1,$2),($3,$4)`: the values of a statement with this many rows and no other parameters. On SQLite `(?,?),(?,?)`:
 /// it looks numbered parameters up in a list, and with a thousand of them that took a fifth of the committer's time.
 pub(super) fn push_values(connection: &AnyConnection, sql: &mut String, rows: usize, columns: usize) {

@@ -106,7 +106,8 @@ pub async fn members_come_and_go(db: &Db) {
         .revoke_member(&mesh, &member_id(&mesh, 1), at(50), None)
         .await
         .unwrap()
-        .unwrap();
+        .unwrap()
+        .ended;
     assert_eq!(ended.len(), 1);
     assert_eq!(
         (ended[0].message_id.as_str(), &ended[0].sender),

@@ -3,6 +3,7 @@
 mod audit;
 mod broker;
 mod confirm;
+mod context;
 mod create;
 mod enrol;
 mod grants;
@@ -15,6 +16,7 @@ mod leave;
 mod list;
 mod mcp;
 mod members;
+mod memory;
 mod peers;
 mod profile;
 mod remove;
@@ -23,6 +25,7 @@ mod session;
 mod signals;
 mod state;
 mod status;
+mod task;
 mod tool;
 mod up;
 mod verify;
@@ -107,6 +110,16 @@ commands! {
     Inbox(inbox::InboxArgs) => inbox::run;
     /// Read and change the mesh's shared state
     State(state::StateArgs) => state::run;
+    /// Store a text that every session of the mesh can find
+    Remember(memory::RememberArgs) => memory::remember;
+    /// Search what the mesh remembers
+    Recall(memory::RecallArgs) => memory::recall;
+    /// Remove a text from what the mesh remembers
+    Forget(memory::ForgetArgs) => memory::forget;
+    /// Share what you know, and see what peers know
+    Context(context::ContextArgs) => context::run;
+    /// Hand out work and take it on
+    Task(task::TaskArgs) => task::run;
     /// Show what a mesh holds
     Info(info::InfoArgs) => info::run;
     /// Check the connection to each mesh, or how far a message has come

@@ -3,6 +3,7 @@
 use super::render::label;
 use super::surface::Facts;
 use claudemesh_client::{ClientEvent, Identity, PeerEvent};
+use claudemesh_proto::frame::{TaskAction, TaskChange};
 use serde_json::{Value, json};
 
 /// Text and facts of a notification; `None` for what the model need not know.
@@ -41,8 +42,39 @@ pub(super) fn of(mesh: &Identity, event: &ClientEvent) -> Option<(String, Facts)
             );
             (super::render::quote(&content), facts)
         }
+        ClientEvent::TaskChange(change) => {
+            let mut facts = facts(mesh, "task_change");
+            facts.insert("task_id".to_owned(), json!(change.task.id));
+            facts.insert("action".to_owned(), json!(change.action));
+            (super::render::quote(&task_news(change)), facts)
+        }
         _ => return None,
     })
+}
+
+fn task_news(change: &TaskChange) -> String {
+    let task = &change.task;
+    let by = match change.by.as_str() {
+        "" => String::new(),
+        name => format!(" by {}", label(name)),
+    };
+    let action = match change.action {
+        TaskAction::Created => "created",
+        TaskAction::Claimed => "claimed",
+        TaskAction::Released => "open again: released",
+        TaskAction::Expired => "open again: its claim has ended",
+        TaskAction::Completed => "done",
+        TaskAction::Cancelled => "cancelled",
+    };
+    let mut text = format!("[task] {action}{by}: {} (id {}", task.title, task.id);
+    if let Some(assignee) = &task.assignee {
+        text.push_str(&format!(", for {}", label(assignee)));
+    }
+    text.push(')');
+    if let Some(result) = &task.result {
+        text.push_str(&format!(". Result: {result}"));
+    }
+    text
 }
 
 fn facts(mesh: &Identity, kind: &str) -> Facts {

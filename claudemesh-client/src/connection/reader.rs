@@ -229,6 +229,10 @@ impl Reader<'_> {
                 self.inner.emit(ClientEvent::StateChange(*change));
                 ControlFlow::Continue(())
             }
+            ServerFrame::TaskChange(change) => {
+                self.inner.emit(ClientEvent::TaskChange(*change));
+                ControlFlow::Continue(())
+            }
             ServerFrame::GoingAway(going) => {
                 self.going_away = Some(*going);
                 ControlFlow::Continue(())

@@ -25,6 +25,24 @@ macro_rules! method_of {
     (ping_mesh, $client:expr, $params:expr) => {
         $client.ping_mesh($params).await
     };
+    (forget, $client:expr, $params:expr) => {
+        $client.forget_tool($params).await
+    };
+    (share_context, $client:expr, $params:expr) => {
+        $client.share_context_tool($params).await
+    };
+    (claim_task, $client:expr, $params:expr) => {
+        $client.claim_task_tool($params).await
+    };
+    (release_task, $client:expr, $params:expr) => {
+        $client.release_task_tool($params).await
+    };
+    (complete_task, $client:expr, $params:expr) => {
+        $client.complete_task_tool($params).await
+    };
+    (cancel_task, $client:expr, $params:expr) => {
+        $client.cancel_task_tool($params).await
+    };
     ($operation:ident, $client:expr, $params:expr) => {
         $client.$operation($params).await
     };

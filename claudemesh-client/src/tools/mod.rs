@@ -2,10 +2,13 @@
 
 mod arguments;
 mod call;
+mod contexts;
 mod mailbox;
+mod memory;
 mod overview;
 mod ping;
 mod send;
+mod tasks;
 
 pub(crate) use arguments::{check as check_arguments, take_text};
 pub(crate) use send::error_text;

@@ -56,6 +56,8 @@ pub struct TaskCounts {
     pub claimed: u64,
     /// Done.
     pub done: u64,
+    /// Cancelled.
+    pub cancelled: u64,
 }
 
 /// Shows what each member has done: messages in and out, tool calls, uptime, errors.

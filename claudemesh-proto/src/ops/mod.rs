@@ -1,19 +1,25 @@
 //! Requests and replies of the operation table, one file per family.
 
 mod audit;
+mod contexts;
 mod group_keys;
 mod groups;
 mod members;
+mod memory;
 mod mesh;
 mod messaging;
 mod profile;
 mod state;
+mod tasks;
 
 pub use audit::*;
+pub use contexts::*;
 pub use group_keys::*;
 pub use groups::*;
 pub use members::*;
+pub use memory::*;
 pub use mesh::*;
 pub use messaging::*;
 pub use profile::*;
 pub use state::*;
+pub use tasks::*;

@@ -1,10 +1,16 @@
 //! Parameters and results of tools that are more than one wire request.
 
+mod contexts;
+mod memory;
 mod messaging;
 mod ping;
+mod tasks;
 
+pub use contexts::ShareContextTool;
+pub use memory::{ForgetTool, Forgotten};
 pub use messaging::{
     CheckMessages, ListPeersTool, MeshPeers, MessageKind, MessageSent, MessageStatusTool, PeersByMesh, ReceivedMessage,
     ReceivedMessages, SendMessage, SendOutcome, SendTargets,
 };
 pub use ping::{PingLeg, PingMesh, PingResult};
+pub use tasks::{CancelTaskTool, ClaimTaskTool, CompleteTaskTool, ReleaseTaskTool, TaskNow};

@@ -57,6 +57,10 @@ async fn every_tool_answers_by_name() {
         "join_group" | "leave_group" => json!({ "name": "@backend" }),
         "set_state" => json!({ "key": "k", "value": { "a": 1 } }),
         "get_state" => json!({ "key": "k" }),
+        "remember" => json!({ "content": "the build is green" }),
+        "recall" | "get_context" => json!({ "query": "build" }),
+        "share_context" => json!({ "summary": "the build is green", "files_read": ["a.rs"] }),
+        "create_task" => json!({ "title": "build" }),
         _ => json!({}),
     };
     for tool in claudemesh_proto::tool::tools() {

@@ -20,7 +20,7 @@ fn admin() -> InviteOptions {
     }
 }
 
-async fn patch(lab: &Lab, by: &Seat, subject: &Seat, request: PatchMember) -> Result<Member, ClientError> {
+pub async fn patch(lab: &Lab, by: &Seat, subject: &Seat, request: PatchMember) -> Result<Member, ClientError> {
     let (identity, member) = (&by.person.identity, &subject.person.identity.member_id);
     let patched = lab
         .http()
@@ -37,14 +37,14 @@ fn tag(tag: &str) -> PatchMember {
     }
 }
 
-fn permission(role: Role) -> PatchMember {
+pub fn permission(role: Role) -> PatchMember {
     PatchMember {
         permission: Some(role),
         ..PatchMember::default()
     }
 }
 
-fn permissions(permissions: Permissions) -> PatchMember {
+pub fn permissions(permissions: Permissions) -> PatchMember {
     PatchMember {
         permissions: Some(permissions),
         ..PatchMember::default()

@@ -9,6 +9,7 @@ macro_rules! modules {
 modules! {
     ladder offline restart priorities sessions hidden grants names state presence members invites encryption audit original
     overview tools crowd large restored enrolment admission tampering
+    memory contexts tasks
 }
 
 /// The suite: `suite!([attribute] path::to::a::fresh::database)`.
@@ -80,6 +81,28 @@ macro_rules! suite {
                 keys_and_values_are_kept_as_they_are
                 all_others_hear_of_a_change_in_its_order
                 two_writes_at_once_are_two_versions_of_one_key
+            }
+            memory {
+                everybody_finds_what_is_remembered
+                any_query_is_answered
+                only_author_and_admins_forget
+                each_mesh_remembers_for_itself
+                who_may_not_read_or_write_does_not
+                limits_are_told
+            }
+            contexts {
+                each_member_has_one_per_topic
+                only_those_who_may_see_them
+                the_oldest_topic_makes_room
+            }
+            tasks {
+                one_of_fifty_claims
+                from_open_to_done
+                who_may_not_is_told_why
+                what_is_not_shown_cannot_be_touched
+                claims_end
+                a_claim_belongs_to_one_session
+                who_is_removed_holds_no_task
             }
             presence {
                 defect_097_groups_summary_and_profile_come_back

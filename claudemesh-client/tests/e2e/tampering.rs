@@ -7,7 +7,8 @@ use claudemesh_client::flows::{InviteOptions, create_invite};
 use claudemesh_client::proto::model::{Capability, DeliveryStage, GroupName, Priority};
 use claudemesh_client::proto::operations;
 use claudemesh_client::proto::ops::{
-    AuditQuery, AuditVerify, AuditVerifyResult, DeleteState, JoinGroup, LeaveGroup, RemoveMember, SetGrants, SetState,
+    AuditQuery, AuditVerify, AuditVerifyResult, CancelTask, ClaimTask, CompleteTask, CreateTask, DeleteState, Forget,
+    JoinGroup, LeaveGroup, ReleaseTask, Remember, RemoveMember, SetGrants, SetState,
 };
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
@@ -71,6 +72,43 @@ pub async fn every_audited_operation_leaves_an_entry(database: Database) {
             "remove_member" => {
                 let member_id = cara.person.identity.member_id.clone();
                 ana.request(RemoveMember { member_id }).await.unwrap();
+            }
+            "remember" | "forget" => {
+                let new = Remember {
+                    content: secret.to_owned(),
+                    tags: Vec::new(),
+                };
+                let memory_id = ben.request(new).await.unwrap().id;
+                if meta.wire_type == "forget" {
+                    ben.request(Forget { memory_id }).await.unwrap();
+                }
+            }
+            "create_task" | "claim_task" | "release_task" | "complete_task" | "cancel_task" => {
+                let new = CreateTask {
+                    title: secret.to_owned(),
+                    ..CreateTask::default()
+                };
+                let task_id = ben.request(new).await.unwrap().id;
+                match meta.wire_type {
+                    "create_task" => {}
+                    "complete_task" => {
+                        let result = Some(secret.to_owned());
+                        ben.request(CompleteTask { task_id, result }).await.unwrap();
+                    }
+                    "cancel_task" => {
+                        let reason = Some(secret.to_owned());
+                        ben.request(CancelTask { task_id, reason }).await.unwrap();
+                    }
+                    claims => {
+                        let claim = ClaimTask {
+                            task_id: task_id.clone(),
+                        };
+                        ben.request(claim).await.unwrap();
+                        if claims == "release_task" {
+                            ben.request(ReleaseTask { task_id }).await.unwrap();
+                        }
+                    }
+                }
             }
             other => panic!("{other} is audited: call it here"),
         }

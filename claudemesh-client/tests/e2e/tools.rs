@@ -67,8 +67,15 @@ pub async fn every_tool_works_and_names_what_is_wrong(database: Database) {
     let sent = ana.send_text("ben", &text, Priority::Next).await.unwrap();
     let slug = ana.person.identity.slug.clone();
     // Arguments that mean something that must exist.
-    let meant = |tool: &str, arguments: &mut Value| {
-        for (name, value) in [("to", json!("ben")), ("id", json!(sent.message_id)), ("mesh_slug", json!(slug))] {
+    let meant = async |tool: &str, arguments: &mut Value| {
+        let id = match tool {
+            "forget" => ana.call_tool("remember", json!({ "content": "x" })).await.unwrap()["id"].clone(),
+            "claim_task" | "release_task" | "complete_task" | "cancel_task" => {
+                ana.call_tool("create_task", json!({ "title": "x" })).await.unwrap()["id"].clone()
+            }
+            _ => json!(sent.message_id),
+        };
+        for (name, value) in [("to", json!("ben")), ("assignee", json!("ben")), ("id", id), ("mesh_slug", json!(slug))] {
             if arguments.get(name).is_some() {
                 arguments[name] = value;
             }
@@ -83,7 +90,7 @@ pub async fn every_tool_works_and_names_what_is_wrong(database: Database) {
         let output = jsonschema::validator_for(&tool.output.to_value()).unwrap();
         for all in [false, true] {
             let mut valid = arguments(&params, all);
-            meant(name, &mut valid);
+            meant(name, &mut valid).await;
             let result = within(name, ana.call_tool(name, valid.clone())).await;
             let result = result.unwrap_or_else(|error| panic!("{name} {valid}: {error}"));
             if let Err(error) = output.validate(&result) {
@@ -93,7 +100,7 @@ pub async fn every_tool_works_and_names_what_is_wrong(database: Database) {
         let counted = ana.counters();
         // An unknown argument, a value of a wrong type for each known one, and a missing one.
         let mut wrong = arguments(&params, false);
-        meant(name, &mut wrong);
+        meant(name, &mut wrong).await;
         let valid = wrong.clone();
         wrong["zzz"] = json!(1);
         assert_eq!(invalid_field(ana.call_tool(name, wrong).await), "zzz", "{name}");

@@ -112,6 +112,81 @@ fn cli_07_16_17_40_two_people_on_one_broker() {
     mesh.up
         .wait_for("the state change", |line| line["event"] == "state_deleted");
 
+    let stored = kai.json(&["remember", "Deploys", "go", "out", "from", "main", "--tags", "ops, ci,"]);
+    assert_eq!(
+        (&stored["content"], &stored["tags"]),
+        (&json!("Deploys go out from main"), &json!(["ops", "ci"]))
+    );
+    let found = ana.json(&["recall", "how", "to", "deploy", "--tags", "OPS"]);
+    assert_eq!(
+        (
+            &found[0]["id"],
+            &found[0]["rememberedBy"],
+            found.as_array().unwrap().len()
+        ),
+        (&stored["id"], &json!("kai"), 1)
+    );
+    let id = stored["id"].as_str().unwrap();
+    let shown = ana.run(&["recall", "deploy"]).stdout;
+    assert!(
+        shown.contains("**Deploys** go out from main") && shown.contains(id),
+        "{shown}"
+    );
+    assert_eq!(ana.json(&["recall"]).as_array().unwrap().len(), 1, "the newest");
+    assert_eq!(ana.json(&["recall", "-- --", "nothing"]), json!([]));
+    assert_eq!(ana.run(&["forget", id]).code, 7, "it is kai's");
+    assert_eq!(kai.json(&["forget", id])["forgotten"], true);
+    assert_eq!(kai.run(&["forget", "nothing"]).code, 5);
+    assert_eq!(ana.json(&["recall", "deploy"]), json!([]));
+
+    kai.json(&[
+        "context",
+        "share",
+        "tokens expire",
+        "--topic",
+        "auth",
+        "--files",
+        "src/auth.rs",
+    ]);
+    assert_eq!(
+        ana.json(&["context", "get", "src/auth.rs"])["contexts"][0]["topic"],
+        "auth"
+    );
+    assert_eq!(ana.json(&["context", "list"])["contexts"][0]["peerName"], "kai");
+    assert!(ana.run(&["context", "list"]).stdout.contains("tokens expire"));
+
+    let task = kai.json(&[
+        "task",
+        "create",
+        "review",
+        "the",
+        "API",
+        "--assignee",
+        "ana",
+        "--priority",
+        "high",
+    ]);
+    let id = task["id"].as_str().unwrap();
+    let listed = ana.run(&["task", "list", "--status", "open"]).stdout;
+    assert!(
+        listed.contains(id) && listed.contains("for ana") && listed.contains("review the API"),
+        "{listed}"
+    );
+    assert_eq!(ana.json(&["task", "claim", id])["task"]["claimedBy"], "ana");
+    assert_eq!(ana.json(&["task", "claim", id])["task"]["status"], "claimed", "again");
+    assert_eq!(kai.run(&["task", "claim", id]).code, 6, "it is ana's");
+    assert_eq!(
+        ana.json(&["task", "done", id, "--result", "fine"])["task"]["result"],
+        "fine"
+    );
+    assert_eq!(
+        kai.json(&["task", "list", "--status", "completed"])["tasks"][0]["id"],
+        id
+    );
+    assert_eq!(kai.run(&["task", "cancel", id]).code, 6, "it is done");
+    mesh.up
+        .wait_for("the end of the task", |line| line["event"] == "task_completed");
+
     let info = ana.json(&["info"]);
     assert_eq!(
         (&info["slug"], &info["members"], &info["displayName"]),

@@ -17,6 +17,8 @@ struct Victim {
     friend: Person,
     invite_id: String,
     message: String,
+    memory: String,
+    task: String,
     session: Socket,
 }
 
@@ -59,10 +61,20 @@ async fn victim(lab: Lab) -> (Lab, Victim) {
         json!({ "type": "join_group", "name": CANARY, "role": CANARY }),
         json!({ "type": "set_state", "key": CANARY, "value": CANARY }),
         json!({ "type": "set_state", "key": "shared", "value": CANARY }),
+        json!({ "type": "share_context", "summary": CANARY, "topic": CANARY, "filesRead": [CANARY], "tags": [CANARY] }),
     ] {
         let answer = session.ask(request).await;
         assert_ne!(answer["type"], "error", "{answer}");
     }
+    let mut made = Vec::new();
+    for request in [
+        json!({ "type": "remember", "content": format!("mesh shared {CANARY}"), "tags": [CANARY] }),
+        json!({ "type": "create_task", "title": CANARY, "tags": [CANARY] }),
+    ] {
+        let answer = session.ask(request).await;
+        made.push(answer["id"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned());
+    }
+    let (task, memory) = (made.remove(1), made.remove(0));
     let message = random_id();
     let ack = session
         .ask(json!({ "type": "send", "id": message, "targetSpec": friend.pubkey(), "nonce": "", "ciphertext": CANARY }))
@@ -78,6 +90,8 @@ async fn victim(lab: Lab) -> (Lab, Victim) {
         friend,
         invite_id,
         message,
+        memory,
+        task,
         session,
     };
     (lab, victim)
@@ -103,6 +117,11 @@ fn specific(kind: &str, id: &str) -> Vec<Value> {
         "key_request" => vec![json!({ "request": { "mesh": id, "device": id } })],
         "audit_query" => vec![json!({ "limit": 500 }), json!({ "limit": 500, "offset": 0 })],
         "pull_messages" => vec![json!({ "peek": true }), json!({})],
+        // In answers to these the query is not named back.
+        "recall" | "get_context" => ["", "canary", CANARY, "mesh", id, "\" OR mesh : \"", "*", "4"]
+            .map(|query| json!({ "query": query }))
+            .to_vec(),
+        "list_tasks" => vec![json!({}), json!({ "status": "open" }), json!({ "status": "" })],
         "get_state" | "delete_state" => vec![json!({ "key": "shared" })],
         _ => vec![json!({})],
     }
@@ -132,6 +151,8 @@ async fn defect_001_sub_e_05_other_meshes_ids_open_nothing() {
         victim.owner_key.public().to_string(),
         victim.invite_id.clone(),
         victim.message.clone(),
+        victim.memory.clone(),
+        victim.task.clone(),
     ];
     for operation in claudemesh_proto::schema::operations() {
         let schema = operation.request.as_value();
@@ -229,6 +250,13 @@ async fn defect_001_sub_e_05_other_meshes_ids_open_nothing() {
         .ask(json!({ "type": "message_status", "messageId": victim.message }))
         .await;
     assert_eq!(status["recipients"][0]["stage"], "accepted", "{status}");
+    let recalled = victim.session.ask(json!({ "type": "recall", "query": CANARY })).await;
+    assert_eq!(recalled["memories"].as_array().unwrap().len(), 1, "{recalled}");
+    let tasks = victim.session.ask(json!({ "type": "list_tasks" })).await;
+    assert_eq!(
+        (&tasks["tasks"][0]["status"], &tasks["tasks"][0]["title"]),
+        (&json!("open"), &json!(CANARY))
+    );
     let audit = victim.session.ask(json!({ "type": "audit_verify" })).await;
     assert_eq!(audit["valid"], true);
     watch::nothing_panicked();

@@ -198,6 +198,7 @@ pub async fn replies_have_the_originals_shape(database: Database) {
         json!({ "type": "set_stats", "stats": { "messagesIn": 1 } }),
         json!({ "type": "join_group", "name": "backend", "role": "lead" }),
         json!({ "type": "leave_group", "name": "backend" }),
+        json!({ "type": "share_context", "summary": "read the code", "filesRead": ["a.rs"], "keyFindings": ["f"] }),
     ];
     for frame in &silent {
         socket.send(frame).await;
@@ -225,6 +226,8 @@ pub async fn replies_have_the_originals_shape(database: Database) {
     socket.send(&json!({ "type": "mesh_info" })).await;
     assert_eq!(socket.next_of("mesh_info_result").await["yourName"], "otto");
 
+    defect_104_memory_contexts_and_tasks(&mut socket).await;
+
     // Errors are typed, with and without an id, and the connection lives on.
     socket.send(&json!({ "type": "no_such_thing" })).await;
     let error = socket.next_of("error").await;
@@ -241,4 +244,53 @@ pub async fn replies_have_the_originals_shape(database: Database) {
     assert_eq!((&error["code"], &error["id"]), (&json!("no_such_peer"), &frame["id"]));
     assert_eq!(socket.drained().await, Vec::<Value>::new());
     lab.finish().await;
+}
+
+/// What the original sends with them, and what it gets.
+async fn defect_104_memory_contexts_and_tasks(socket: &mut Socket) {
+    socket
+        .send(&json!({ "type": "remember", "content": "the build is green", "tags": ["ci"] }))
+        .await;
+    let id = socket.next_of("memory_stored").await["id"].clone();
+    socket.send(&json!({ "type": "recall", "query": "build" })).await;
+    let found = socket.next_of("memory_results").await["memories"][0].clone();
+    assert_eq!(
+        (&found["id"], &found["content"], &found["tags"], &found["rememberedBy"]),
+        (&id, &json!("the build is green"), &json!(["ci"]), &json!("otto"))
+    );
+    assert!(found["rememberedAt"].as_str().unwrap().ends_with('Z'));
+    socket.send(&json!({ "type": "forget", "memoryId": id })).await;
+    let ack = socket.next_of("ack").await;
+    assert_eq!((&ack["id"], &ack["messageId"], &ack["queued"]), (&id, &id, &json!(false)));
+
+    socket.send(&json!({ "type": "get_context", "query": "a.rs" })).await;
+    let found = socket.next_of("context_results").await["contexts"][0].clone();
+    assert_eq!(
+        (&found["peerName"], &found["summary"], &found["filesRead"], &found["keyFindings"], &found["tags"]),
+        (&json!("otto"), &json!("read the code"), &json!(["a.rs"]), &json!(["f"]), &json!([]))
+    );
+    socket.send(&json!({ "type": "list_contexts" })).await;
+    let listed = socket.next_of("context_list").await["contexts"][0].clone();
+    assert_eq!((&listed["peerName"], &listed["summary"]), (&json!("otto"), &json!("read the code")));
+    assert!(listed["updatedAt"].is_string());
+
+    socket.send(&json!({ "type": "create_task", "title": "review" })).await;
+    let id = socket.next_of("task_created").await["id"].clone();
+    // It does not wait for an answer to these, and would take one for that to something else.
+    socket.send(&json!({ "type": "claim_task", "taskId": id })).await;
+    socket.send(&json!({ "type": "complete_task", "taskId": id, "result": "fine" })).await;
+    assert_eq!(socket.drained().await, Vec::<Value>::new());
+    socket.send(&json!({ "type": "list_tasks", "status": "completed", "assignee": "" })).await;
+    let task = socket.next_of("task_list").await["tasks"][0].clone();
+    assert_eq!(
+        (&task["id"], &task["status"], &task["claimedBy"], &task["assignee"], &task["createdBy"], &task["priority"]),
+        (&id, &json!("done"), &json!("otto"), &json!(null), &json!("otto"), &json!("normal"))
+    );
+    socket.send(&json!({ "type": "claim_task", "taskId": id })).await;
+    assert_eq!(socket.next_of("error").await["code"], "task_not_claimable");
+    socket.send(&json!({ "type": "complete_task", "taskId": "none" })).await;
+    assert_eq!(socket.next_of("error").await["code"], "task_not_found");
+    let (other, _) = socket.ask(json!({ "type": "create_task", "title": "another" })).await;
+    let (list, _) = socket.ask(json!({ "type": "claim_task", "taskId": other["id"] })).await;
+    assert_eq!((&list["type"], list["tasks"].as_array().unwrap().len()), (&json!("task_list"), 2));
 }

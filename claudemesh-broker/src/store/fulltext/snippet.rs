@@ -9,6 +9,8 @@ use std::ops::Range;
 const LENGTH: usize = 200;
 /// How far a cut may move to fall between words, in bytes.
 const SLACK: usize = 16;
+/// Most places that are looked at: a text may be the word and nothing else.
+const MAX_HITS: usize = 256;
 /// What stands before and after a word that was found.
 const MARK: &str = "**";
 
@@ -17,7 +19,8 @@ impl Query {
     #[must_use]
     pub fn snippet(&self, text: &str) -> String {
         let hits = self.hits(text);
-        let part = best_part(text, &hits);
+        let words = self.terms().collect::<HashSet<_>>().len();
+        let part = best_part(text, &hits, words);
         let mut snippet = String::with_capacity(LENGTH + 32);
         if part.start > 0 {
             snippet.push('…');
@@ -43,39 +46,45 @@ impl Query {
     /// Places of the words that are looked for, in order and apart from one another, and which words they are.
     fn hits(&self, text: &str) -> Vec<(Range<usize>, String)> {
         let mut hits: Vec<(Range<usize>, String)> = Vec::new();
-        let mut add = |place: Range<usize>, word: String| match hits.last_mut() {
-            Some((last, _)) if place.start < last.end => last.end = last.end.max(place.end),
-            _ => hits.push((place, word)),
-        };
         for (place, piece) in pieces(text) {
             match piece {
                 Piece::Word(word) => {
                     if self.has_word(&word) {
-                        add(place, word);
+                        add(&mut hits, place, word);
                     }
                 }
-                Piece::Run(_) => self.hits_in_run(text, place, &mut add),
+                Piece::Run(_) => self.hits_in_run(text, place, &mut hits),
+            }
+            if hits.len() >= MAX_HITS {
+                break;
             }
         }
         hits
     }
 
     /// Of a run, the very characters that are looked for.
-    fn hits_in_run(&self, text: &str, place: Range<usize>, add: &mut impl FnMut(Range<usize>, String)) {
+    fn hits_in_run(&self, text: &str, place: Range<usize>, hits: &mut Vec<(Range<usize>, String)>) {
         let mut found: Vec<(Range<usize>, &str)> = Vec::new();
         for term in self.terms().filter(|term| !term.is_ascii()) {
-            let matches = text[place.clone()].match_indices(term);
+            let matches = text[place.clone()].match_indices(term).take(MAX_HITS);
             found.extend(matches.map(|(at, term_there)| (place.start + at..place.start + at + term_there.len(), term)));
         }
         found.sort_by_key(|(place, _)| place.start);
         for (place, term) in found {
-            add(place, term.to_owned());
+            add(hits, place, term.to_owned());
         }
     }
 }
 
-/// The part of [`LENGTH`] characters with the most different words.
-fn best_part(text: &str, hits: &[(Range<usize>, String)]) -> Range<usize> {
+fn add(hits: &mut Vec<(Range<usize>, String)>, place: Range<usize>, word: String) {
+    match hits.last_mut() {
+        Some((last, _)) if place.start <= last.end => last.end = last.end.max(place.end),
+        _ => hits.push((place, word)),
+    }
+}
+
+/// The part of [`LENGTH`] characters with the most different words, of which there are `all`.
+fn best_part(text: &str, hits: &[(Range<usize>, String)], all: usize) -> Range<usize> {
     let mut best = (0, 0..0);
     for (index, (first, _)) in hits.iter().enumerate() {
         let end = advance(text, first.start, LENGTH);
@@ -84,6 +93,9 @@ fn best_part(text: &str, hits: &[(Range<usize>, String)]) -> Range<usize> {
         let words = within.map(|(_, word)| word).collect::<HashSet<_>>().len();
         if words > best.0 {
             best = (words, first.start..last);
+        }
+        if words >= all {
+            break;
         }
     }
     let hit = best.1;
@@ -162,6 +174,15 @@ mod tests {
         assert!(shown.starts_with("… hay") || shown.starts_with('…'), "{shown}");
         assert!(shown.ends_with('…'), "{shown}");
         assert!(shown.chars().count() <= LENGTH + 16, "{}", shown.chars().count());
+    }
+
+    #[test]
+    fn a_text_of_one_word_is_no_trouble() {
+        for text in ["word ".repeat(6_000), "語".repeat(10_000)] {
+            for query in ["word", "words wordy", "語語語 語", "語"] {
+                assert!(snippet(query, &text).chars().count() <= 5 * LENGTH);
+            }
+        }
     }
 
     #[test]

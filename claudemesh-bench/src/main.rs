@@ -5,6 +5,7 @@ mod load;
 mod nats;
 mod plot;
 mod process;
+mod recall;
 mod reference;
 mod report;
 mod scenarios;

@@ -69,7 +69,12 @@ impl Bench {
         let client = MeshClient::connect(identity).await?;
         let started = Instant::now();
         stream::iter(texts())
-            .map(|content| client.remember(Remember { content, tags: Vec::new() }))
+            .map(|content| {
+                client.remember(Remember {
+                    content,
+                    tags: Vec::new(),
+                })
+            })
             .buffer_unordered(UNDER_WAY)
             .try_for_each(|_| async { Ok(()) })
             .await
@@ -86,7 +91,11 @@ impl Bench {
         let (searched, expected) = searches(&raw.path().join("raw.db"))?;
         anyhow::ensure!(found == expected, "recall found {found} memories, SQLite {expected}");
         let show = |took: &Histogram<u64>| {
-            format!("p50 {}, p99 {}", time(took.value_at_quantile(0.5)), time(took.value_at_quantile(0.99)))
+            format!(
+                "p50 {}, p99 {}",
+                time(took.value_at_quantile(0.5)),
+                time(took.value_at_quantile(0.99))
+            )
         };
         let of = format!("over {} memories, 2 words", grouped(f64::from(MEMORIES)));
         self.report.fact(format!("FTS5 alone, {of}"), show(&searched));

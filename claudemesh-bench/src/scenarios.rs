@@ -41,6 +41,7 @@ pub(crate) const SCENARIOS: &[(&str, &str)] = &[
     ("start", "start with an existing store"),
     ("postgres", "50 senders to 50 receivers on Postgres"),
     ("nats", "50 senders to 50 receivers on NATS JetStream, for scale"),
+    ("recall", "searches over 100,000 memories"),
     ("growth-peers", "pairs from 1 to 200"),
     ("growth-mesh", "10 pairs in meshes of 20 to 1,000 connected peers"),
     ("growth-payload", "messages from 100 bytes to 100 KB"),
@@ -120,6 +121,7 @@ impl Bench {
             "start" => self.start().await,
             "postgres" => self.postgres().await,
             "nats" => self.nats().await,
+            "recall" => self.recall().await,
             "growth-peers" => self.growth_peers().await,
             "growth-mesh" => self.growth_mesh().await,
             "growth-payload" => self.growth_payload().await,
@@ -376,7 +378,9 @@ impl Bench {
     async fn nats(&mut self) -> anyhow::Result<()> {
         match crate::nats::pairs(50, 8, &Plan::new(Vec::new(), self.seconds)).await? {
             Some(measured) => self.record("for scale: 50 → 50, window 8, NATS JetStream", &measured),
-            None => self.report.fact("50 → 50 on NATS JetStream", "not run: no nats-server found"),
+            None => self
+                .report
+                .fact("50 → 50 on NATS JetStream", "not run: no nats-server found"),
         }
         Ok(())
     }

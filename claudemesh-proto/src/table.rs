@@ -32,7 +32,7 @@ macro_rules! for_each_operation {
             { delete_state, DeleteState => StateDeleted, "delete_state" => "state_deleted", Always, State, WriteState, Write, Serial, Some("state_deleted"), Clear, 2 }
 
             { remember, Remember => MemoryStored, "remember" => "memory_stored", Always, Memory, WriteState, Write, Serial, Some("memory_stored"), Clear, 1 }
-            { recall, Recall => MemoryResults, "recall" => "memory_results", Always, Memory, Member, Read, Concurrent, None, Clear, 1 }
+            { recall, Recall => MemoryResults, "recall" => "memory_results", Always, Memory, Member, Read, Serial, None, Clear, 1 }
             { forget, Forget => MemoryForgotten, "forget" => "ack", Always, Memory, WriteState, Write, Serial, Some("memory_forgotten"), Clear, 1 }
 
             { share_context, ShareContext => ContextShared, "share_context" => "context_shared", Asked, Contexts, WriteState, Write, Serial, None, Clear, 1 }

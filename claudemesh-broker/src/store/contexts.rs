@@ -1,7 +1,7 @@
 //! What the members of meshes know at the moment: one row per member and topic.
 
 use super::committer::Recorded;
-use super::fulltext::{self, Found, Query, SearchFilter, Searchable, fold};
+use super::fulltext::{self, Found, Query, SearchFilter, Searchable, Words, fold};
 use super::rows::{get, json, limit, not_of, text, time, to_json};
 use super::{Store, StoreError};
 use claudemesh_proto::model::{MemberId, MeshId, Timestamp};
@@ -135,6 +135,7 @@ impl Store {
         let mesh = mesh.clone();
         let (files, findings) = (to_json(&new.files_read)?, to_json(&new.key_findings)?);
         let tags = to_json(&new.tags)?;
+        let words = Words::new(&new.body(), &new.tags);
         self.transaction_then(
             None,
             move |connection| {
@@ -165,8 +166,7 @@ impl Store {
                     if id != new.id {
                         fulltext::unindex(&mut *connection, "context", seq).await?;
                     }
-                    let tags = new.tags.join(" ");
-                    fulltext::index(&mut *connection, "context", seq, &mesh, &new.body(), &tags).await?;
+                    fulltext::index(&mut *connection, "context", seq, &mesh, &words).await?;
                     let beyond = sqlx::query(
                         "SELECT seq FROM context WHERE mesh_id = $1 AND member_id = $2 AND seq <> $3 \
                          ORDER BY updated_at DESC, seq DESC LIMIT $4 OFFSET $5",

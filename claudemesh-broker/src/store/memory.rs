@@ -1,7 +1,7 @@
 //! What meshes remember.
 
 use super::committer::Recorded;
-use super::fulltext::{self, Found, Query, SearchFilter, Searchable, tag_keys};
+use super::fulltext::{self, Found, Query, SearchFilter, Searchable, Words, tag_keys};
 use super::rows::{count, get, json, limit, not_of, text, time, time_opt, to_json};
 use super::{AuditEvent, Store, StoreError};
 use claudemesh_proto::model::{MemberId, MeshId, Timestamp};
@@ -77,6 +77,7 @@ impl Store {
     pub async fn remember(&self, mesh: &MeshId, new: NewMemory, audit: Option<AuditEvent>) -> Result<(), StoreError> {
         let mesh = mesh.clone();
         let tags = to_json(&new.tags)?;
+        let words = Words::new(&new.content, &new.tags);
         self.transaction(audit, move |connection| {
             Box::pin(async move {
                 let rows = sqlx::query(
@@ -95,7 +96,7 @@ impl Store {
                 .await?;
                 let row = rows.first().ok_or(StoreError::NotFound("memory"))?;
                 let seq = get(row, "seq")?;
-                fulltext::index(connection, "memory", seq, &mesh, &new.content, &new.tags.join(" ")).await?;
+                fulltext::index(connection, "memory", seq, &mesh, &words).await?;
                 Ok(Recorded::audited(()))
             })
         })

@@ -24,7 +24,9 @@ pub(super) fn text(who: &Who, slugs: &[String]) -> String {
          - send_message `to`: a name, a key, `@group`, `@all` or `*`. Its result says `accepted`: stored, not yet seen. \
          message_status tells whether it was delivered, surfaced (put in front of the model) and read.\n\
          - check_messages fetches what waits for you, priority `low` included.\n\
-         - set_summary tells the others what you work on; list_peers shows what they do.\n\n",
+         - set_summary tells the others what you work on; list_peers shows what they do.\n\
+         - remember and recall keep what the whole mesh should know; share_context says what you have understood; create_task, \
+         list_tasks and claim_task hand out work.\n\n",
         identity(who)
     );
     text.push_str(&mode(who.mode));

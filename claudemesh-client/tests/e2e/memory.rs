@@ -172,7 +172,7 @@ pub async fn any_query_is_answered(database: Database) {
     lab.finish().await;
 }
 
-pub async fn only_author_and_admins_forget(database: Database) {
+pub async fn defect_022_only_author_and_admins_forget(database: Database) {
     let (mut lab, Three { ana, ben, cara }) = Lab::with_three(database).await;
     let (first, second) = (
         remember(&ben, "the first secret plan", &[]).await,

@@ -85,7 +85,7 @@ macro_rules! suite {
             memory {
                 everybody_finds_what_is_remembered
                 any_query_is_answered
-                only_author_and_admins_forget
+                defect_022_only_author_and_admins_forget
                 each_mesh_remembers_for_itself
                 who_may_not_read_or_write_does_not
                 limits_are_told
@@ -96,11 +96,11 @@ macro_rules! suite {
                 the_oldest_topic_makes_room
             }
             tasks {
-                one_of_fifty_claims
-                from_open_to_done
-                who_may_not_is_told_why
+                cli_20_one_of_fifty_claims
+                cli_24_from_open_to_done
+                defect_022_105_who_may_not_is_told_why
                 what_is_not_shown_cannot_be_touched
-                claims_end
+                defect_101_claims_end
                 a_claim_belongs_to_one_session
                 who_is_removed_holds_no_task
             }

@@ -226,7 +226,7 @@ pub async fn replies_have_the_originals_shape(database: Database) {
     socket.send(&json!({ "type": "mesh_info" })).await;
     assert_eq!(socket.next_of("mesh_info_result").await["yourName"], "otto");
 
-    defect_104_memory_contexts_and_tasks(&mut socket).await;
+    memory_contexts_and_tasks(&mut socket).await;
 
     // Errors are typed, with and without an id, and the connection lives on.
     socket.send(&json!({ "type": "no_such_thing" })).await;
@@ -247,7 +247,7 @@ pub async fn replies_have_the_originals_shape(database: Database) {
 }
 
 /// What the original sends with them, and what it gets.
-async fn defect_104_memory_contexts_and_tasks(socket: &mut Socket) {
+async fn memory_contexts_and_tasks(socket: &mut Socket) {
     socket
         .send(&json!({ "type": "remember", "content": "the build is green", "tags": ["ci"] }))
         .await;

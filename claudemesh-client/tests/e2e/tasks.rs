@@ -65,7 +65,7 @@ async fn change(events: &mut EventStream) -> TaskChange {
     .await
 }
 
-pub async fn one_of_fifty_claims(database: Database) {
+pub async fn cli_20_one_of_fifty_claims(database: Database) {
     let (lab, Three { ana, ben, cara }) = Lab::with_three(database).await;
     let mut sessions = Vec::new();
     for number in 0..50 {
@@ -107,7 +107,7 @@ pub async fn one_of_fifty_claims(database: Database) {
     lab.finish().await;
 }
 
-pub async fn from_open_to_done(database: Database) {
+pub async fn cli_24_from_open_to_done(database: Database) {
     let (mut lab, Three { ana, ben, cara }) = Lab::with_three(database).await;
     let (mut at_ana, mut at_ben, mut at_cara) = (ana.events(), ben.events(), cara.events());
     let request = CreateTask {
@@ -159,7 +159,7 @@ pub async fn from_open_to_done(database: Database) {
     lab.finish().await;
 }
 
-pub async fn who_may_not_is_told_why(database: Database) {
+pub async fn defect_022_105_who_may_not_is_told_why(database: Database) {
     let (lab, Three { ana, ben, cara }) = Lab::with_three(database).await;
     let dan = lab.join(&ana, "dan").await;
     patch(&lab, &ana, &dan, permission(Role::Admin)).await.unwrap();
@@ -268,7 +268,7 @@ pub async fn what_is_not_shown_cannot_be_touched(database: Database) {
     lab.finish().await;
 }
 
-pub async fn claims_end(database: Database) {
+pub async fn defect_101_claims_end(database: Database) {
     let soon = |config: &mut claudemesh_broker::config::Config| config.task_claim_ms = 1_500;
     let (mut lab, Three { ana, ben, cara }) = Lab::with_three_and(database, soon).await;
     let mut events = ana.events();

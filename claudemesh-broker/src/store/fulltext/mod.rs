@@ -96,16 +96,30 @@ fn tag_key(tag: &str) -> String {
     format!("{TAG_END}{}{TAG_END}", fold(tag))
 }
 
+/// The words of a row. They are taken out of the texts before the write: the committer does not wait for that.
+pub(super) struct Words {
+    body: Vec<String>,
+    tags: Vec<String>,
+}
+
+impl Words {
+    /// The words of a row with this text and these tags.
+    pub(super) fn new(body: &str, tags: &[String]) -> Self {
+        Self {
+            body: words::to_index(body),
+            tags: words::to_index(&tags.join("\n")),
+        }
+    }
+}
+
 /// Makes a row searchable. It must not be in the index.
 pub(super) async fn index(
     connection: &mut AnyConnection,
     table: &str,
     seq: i64,
     mesh: &MeshId,
-    body: &str,
-    tags: &str,
+    Words { body, tags }: &Words,
 ) -> Result<(), StoreError> {
-    let (body, tags) = (words::to_index(body), words::to_index(tags));
     if connection.backend_name() == "SQLite" {
         let sql = format!("INSERT INTO {table}_words (rowid, mesh, body, tags) VALUES ($1, $2, $3, $4)");
         sqlx::query(AssertSqlSafe(sql))
@@ -119,7 +133,7 @@ pub(super) async fn index(
         let sql = format!("INSERT INTO {table}_words (seq, words) VALUES ($1, CAST($2 AS TSVECTOR))");
         sqlx::query(AssertSqlSafe(sql))
             .bind(seq)
-            .bind(vector(mesh, &body, &tags))
+            .bind(vector(mesh, body, tags))
             .execute(connection)
             .await?;
     }

@@ -1,0 +1,103 @@
+//! Memory, contexts and tasks from the command line, between two people.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Person, Running, up};
+use serde_json::json;
+
+/// Kai runs the broker and owns the mesh; Ana has joined it.
+fn two_people() -> (Person, Person, Running) {
+    let kai = Person::new();
+    let (up, ready) = up(&kai, &["--name", "kai", "--mesh-name", "Team One"]);
+    let ana = Person::new();
+    ana.json(&["join", ready["invite"]["url"].as_str().unwrap(), "--name", "ana"]);
+    (kai, ana, up)
+}
+
+#[test]
+fn defect_056_cli_08_23_memory() {
+    let (kai, ana, _up) = two_people();
+    let stored = kai.json(&["remember", "Deploys", "go", "out", "from", "main", "--tags", "ops, ci,"]);
+    assert_eq!(
+        (&stored["content"], &stored["tags"]),
+        (&json!("Deploys go out from main"), &json!(["ops", "ci"]))
+    );
+    let found = ana.json(&["recall", "how", "to", "deploy", "--tags", "OPS"]);
+    assert_eq!(
+        (
+            &found[0]["id"],
+            &found[0]["rememberedBy"],
+            found.as_array().unwrap().len()
+        ),
+        (&stored["id"], &json!("kai"), 1)
+    );
+    let id = stored["id"].as_str().unwrap();
+    let shown = ana.run(&["recall", "deploy"]).stdout;
+    assert!(
+        shown.contains("**Deploys** go out from main") && shown.contains(id),
+        "{shown}"
+    );
+    assert_eq!(ana.json(&["recall"]).as_array().unwrap().len(), 1, "the newest");
+    assert_eq!(ana.json(&["recall", "-- --", "nothing"]), json!([]));
+    assert_eq!(ana.run(&["forget", id]).code, 7, "it is kai's");
+    assert_eq!(kai.json(&["forget", id])["forgotten"], true);
+    assert_eq!(kai.run(&["forget", "nothing"]).code, 5);
+    assert_eq!(ana.json(&["recall", "deploy"]), json!([]));
+}
+
+#[test]
+fn contexts() {
+    let (kai, ana, _up) = two_people();
+    kai.json(&[
+        "context",
+        "share",
+        "tokens expire",
+        "--topic",
+        "auth",
+        "--files",
+        "src/auth.rs",
+    ]);
+    assert_eq!(
+        ana.json(&["context", "get", "src/auth.rs"])["contexts"][0]["topic"],
+        "auth"
+    );
+    assert_eq!(ana.json(&["context", "list"])["contexts"][0]["peerName"], "kai");
+    assert!(ana.run(&["context", "list"]).stdout.contains("tokens expire"));
+}
+
+#[test]
+fn cli_23_tasks() {
+    let (kai, ana, up) = two_people();
+    let task = kai.json(&[
+        "task",
+        "create",
+        "review",
+        "the",
+        "API",
+        "--assignee",
+        "ana",
+        "--priority",
+        "high",
+    ]);
+    let id = task["id"].as_str().unwrap();
+    let listed = ana.run(&["task", "list", "--status", "open"]).stdout;
+    assert!(
+        listed.contains(id) && listed.contains("for ana") && listed.contains("review the API"),
+        "{listed}"
+    );
+    assert_eq!(ana.json(&["task", "claim", id])["task"]["claimedBy"], "ana");
+    assert_eq!(ana.json(&["task", "claim", id])["task"]["status"], "claimed", "again");
+    assert_eq!(kai.run(&["task", "claim", id]).code, 6, "it is ana's");
+    assert_eq!(
+        ana.json(&["task", "done", id, "--result", "fine"])["task"]["result"],
+        "fine"
+    );
+    assert_eq!(
+        kai.json(&["task", "list", "--status", "completed"])["tasks"][0]["id"],
+        id
+    );
+    assert_eq!(kai.run(&["task", "cancel", id]).code, 6, "it is done");
+    up.wait_for("the end of the task", |line| line["event"] == "task_completed");
+}

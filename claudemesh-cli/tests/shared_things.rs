@@ -40,7 +40,7 @@ fn defect_056_cli_08_23_memory() {
         "{shown}"
     );
     assert_eq!(ana.json(&["recall"]).as_array().unwrap().len(), 1, "the newest");
-    assert_eq!(ana.json(&["recall", "-- --", "nothing"]), json!([]));
+    assert_eq!(ana.json(&["recall", "zebra crossing"]), json!([]));
     assert_eq!(ana.run(&["forget", id]).code, 7, "it is kai's");
     assert_eq!(kai.json(&["forget", id])["forgotten"], true);
     assert_eq!(kai.run(&["forget", "nothing"]).code, 5);

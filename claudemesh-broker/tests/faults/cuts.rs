@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use claudemesh_client::MeshClient;
+use claudemesh_testkit::postgres;
 use tokio::time::sleep;
 
 use crate::kit::cast::{Cast, Received, all_open, cast};
-use crate::kit::database::with_database;
 use crate::kit::figures;
 use crate::kit::load::{Load, sent};
 use crate::kit::process::Setting;
@@ -83,7 +83,7 @@ async fn runs(store: &str, on_postgres: bool) {
     let runs = scale::cut_runs();
     for _ in 0..runs {
         let (cut, sent) = match on_postgres {
-            true => with_database(|database| async move { run(Some(&database)).await }).await,
+            true => run(Some(&postgres::fresh().await.url)).await,
             false => run(None).await,
         };
         cuts += cut;

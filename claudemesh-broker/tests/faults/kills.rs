@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use claudemesh_client::proto::ops::AuditVerify;
+use claudemesh_testkit::postgres;
 use tokio::time::sleep;
 
 use crate::kit::cast::{Cast, Received, all_open, cast};
-use crate::kit::database::with_database;
 use crate::kit::figures;
 use crate::kit::load::{Load, sent};
 use crate::kit::process::Setting;
@@ -93,5 +93,5 @@ async fn defect_061_killed_under_load_on_sqlite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "set CLAUDEMESH_TEST_POSTGRES_URL to run on Postgres"]
 async fn defect_061_killed_under_load_on_postgres() {
-    with_database(|database| killed_under_load("Postgres", Some(database))).await;
+    killed_under_load("Postgres", Some(postgres::fresh().await.url)).await;
 }

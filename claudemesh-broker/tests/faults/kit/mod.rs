@@ -1,7 +1,6 @@
 //! What the tests share.
 
 pub(crate) mod cast;
-pub(crate) mod database;
 pub(crate) mod disk;
 pub(crate) mod figures;
 pub(crate) mod load;

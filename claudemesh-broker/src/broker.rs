@@ -7,6 +7,8 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::backends::sql::SharedSql;
+use crate::cluster::Fanout;
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::mesh::Now;
@@ -22,7 +24,11 @@ pub struct Broker {
     /// The relational store.
     pub store: Store,
     /// Live meshes.
-    pub hub: Hub,
+    pub hub: Arc<Hub>,
+    /// Carries the events of streams.
+    pub fanout: Box<dyn Fanout>,
+    /// The shared SQL databases.
+    pub sql: Box<dyn SharedSql>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Limits per member and class.

@@ -11,6 +11,7 @@ use claudemesh_proto::RateClass;
 use claudemesh_proto::limits::MAX_FRAME_BYTES;
 use thiserror::Error;
 
+use crate::backends::sql::SqlLimits;
 use crate::security::broker_key::EncryptionKey;
 use crate::security::origin::Origin;
 use crate::security::rate_limit::Limit;
@@ -43,6 +44,16 @@ impl DatabaseUrl {
     }
 }
 
+impl DatabaseUrl {
+    /// Whether it is a Postgres database.
+    #[must_use]
+    pub fn is_postgres(&self) -> bool {
+        ["postgres:", "postgresql:"]
+            .iter()
+            .any(|scheme| self.0.starts_with(scheme))
+    }
+}
+
 impl From<&str> for DatabaseUrl {
     fn from(text: &str) -> Self {
         Self(text.to_owned())
@@ -67,6 +78,15 @@ impl fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "DatabaseUrl({self})")
     }
+}
+
+/// Where the shared SQL databases are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SharedSqlEngine {
+    /// In files of the data directory.
+    Sqlite,
+    /// In the broker's own Postgres database.
+    Postgres,
 }
 
 /// Limits per member, one for each class of operations.
@@ -150,6 +170,10 @@ pub struct Config {
     pub retention_ms: i64,
     /// How long a task stays claimed if the claim is not repeated (`TASK_CLAIM_SECONDS`), in milliseconds.
     pub task_claim_ms: i64,
+    /// Where the shared SQL databases are (`SHARED_SQL`: `sqlite` or `postgres`); with the broker's own store if absent.
+    pub shared_sql: Option<SharedSqlEngine>,
+    /// Limits of shared SQL (`SHARED_SQL_TIMEOUT_MS`, `SHARED_SQL_QUOTA_MB`, `SHARED_SQL_MAX_OPEN`).
+    pub shared_sql_limits: SqlLimits,
     /// Limits per member (`RATE_LIMIT_READ_PER_SEC`, `…_WRITE_…`, `…_MESSAGE_…`, `…_HEAVY_…`).
     pub rate_limits: RateLimits,
     /// How often clients are pinged (`PING_INTERVAL_MS`).
@@ -186,6 +210,8 @@ impl Config {
             lease_ms: 30_000,
             retention_ms: 7 * 24 * 3_600_000,
             task_claim_ms: 24 * 3_600_000,
+            shared_sql: None,
+            shared_sql_limits: SqlLimits::default(),
             rate_limits: RateLimits::default(),
             ping_interval: Duration::from_secs(30),
             pong_timeout: Duration::from_secs(75),
@@ -279,6 +305,17 @@ impl Config {
             &mut config.retention_ms,
         )?;
         vars.scaled("TASK_CLAIM_SECONDS", 365 * 86_400, 1_000, &mut config.task_claim_ms)?;
+        config.shared_sql = match vars.text("SHARED_SQL") {
+            None => None,
+            Some("sqlite") => Some(SharedSqlEngine::Sqlite),
+            Some("postgres") => Some(SharedSqlEngine::Postgres),
+            Some(other) => return Err(value("SHARED_SQL", format!("`{other}` is neither sqlite nor postgres"))),
+        };
+        vars.millis("SHARED_SQL_TIMEOUT_MS", &mut config.shared_sql_limits.time)?;
+        vars.set("SHARED_SQL_MAX_OPEN", 4, 10_000, &mut config.shared_sql_limits.open)?;
+        if let Some(megabytes) = vars.number::<u64>("SHARED_SQL_QUOTA_MB", 1, 1_000_000)? {
+            config.shared_sql_limits.quota = megabytes * 1024 * 1024;
+        }
         if let Some(rate) = vars.number("HOOK_RATE_LIMIT_PER_MIN", 1, 1_000_000)? {
             config.hook_rate = Limit::per_minute(rate, rate);
         }
@@ -331,6 +368,12 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
+        if self.shared_sql == Some(SharedSqlEngine::Postgres)
+            && !self.database_url.as_ref().is_some_and(DatabaseUrl::is_postgres)
+        {
+            let text = "SHARED_SQL=postgres needs a Postgres database in DATABASE_URL";
+            return Err(ConfigError::Conflict(text.to_owned()));
+        }
         if self.pong_timeout <= self.ping_interval {
             return Err(ConfigError::Conflict(format!(
                 "PONG_TIMEOUT_MS ({}) must be more than PING_INTERVAL_MS ({}): a client answers pings only",

@@ -1,12 +1,16 @@
 //! The claudemesh broker: accepts sessions, routes and stores sealed messages, keeps what a mesh shares.
 //!
+//! * `backends`: what a mesh keeps outside of the broker's own tables
+//! * `cluster`: what passes between brokers
 //! * `gateway`: the socket and HTTP edge, and the pipeline that every request goes through
 //! * `mesh`: live state and delivery rules, pure: time is a parameter
 //! * `ops`: one handler per operation, one file per family
 //! * `security`: permissions, rate limits, audit chain
 //! * `store`: SQL and the group committer
 
+pub mod backends;
 pub mod broker;
+pub mod cluster;
 pub mod config;
 pub mod context;
 mod door;

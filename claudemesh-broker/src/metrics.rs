@@ -276,6 +276,11 @@ impl Metrics {
             .inc();
     }
 
+    /// An event of a stream was published.
+    pub fn routed_event(&self) {
+        self.messages_routed.get_or_create(&[("priority", "stream")]).inc();
+    }
+
     /// A frame was refused before it reached a handler, or its handler failed.
     pub fn message_rejected(&self, code: &ErrorCode) {
         self.messages_rejected

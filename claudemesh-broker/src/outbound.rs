@@ -1,9 +1,12 @@
 //! Frames on their way to one client: a bounded queue that never blocks the sender.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::ws::Utf8Bytes;
+use claudemesh_proto::frame::ServerFrame;
+use claudemesh_proto::ops::StreamLagged;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -11,6 +14,10 @@ use tokio_util::sync::CancellationToken;
 const MAX_FRAMES: usize = 4096;
 /// Most bytes that wait for one client.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// Most frames and bytes that wait when an event of a stream is added: the rest is for what must not be left out.
+const MAX_EVENT_FRAMES: usize = MAX_FRAMES / 2;
+const MAX_EVENT_BYTES: usize = MAX_BYTES / 4;
 
 /// Why the broker ends a connection. The text form is the close reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +73,8 @@ struct Shared {
     reason: std::sync::OnceLock<CloseReason>,
     /// Why it is closed once one more frame is queued.
     after_next: std::sync::OnceLock<CloseReason>,
+    /// How many events were left out, by stream, and not told yet.
+    missed: Mutex<BTreeMap<String, u64>>,
 }
 
 /// Receiving half, owned by the connection's writer.
@@ -85,6 +94,7 @@ pub fn channel() -> (Outbound, OutboundFrames) {
         closing: CancellationToken::new(),
         reason: std::sync::OnceLock::new(),
         after_next: std::sync::OnceLock::new(),
+        missed: Mutex::default(),
     });
     (
         Outbound(shared.clone()),
@@ -109,6 +119,27 @@ impl Outbound {
         if let Some(reason) = self.0.after_next.get() {
             self.close(*reason);
         }
+    }
+
+    /// Queues an event of a stream. A client that reads too slowly does not get it; before the stream's next event, or when
+    /// it has read all, it is told how many it missed, unless it knows no such frame (`is_told`). Tells whether it is
+    /// queued.
+    pub fn send_event(&self, stream: &str, frame: Utf8Bytes, is_told: bool) -> bool {
+        let waiting = self.0.bytes.load(Ordering::Relaxed);
+        let frames = MAX_FRAMES - self.0.frames.capacity();
+        let has_room = frames < MAX_EVENT_FRAMES && (waiting == 0 || waiting + frame.len() <= MAX_EVENT_BYTES);
+        if !has_room {
+            if is_told {
+                *self.0.missed().entry(stream.to_owned()).or_default() += 1;
+            }
+            return false;
+        }
+        let missed = self.0.missed().remove(stream);
+        if let Some(notice) = missed.and_then(|missed| lagged(stream, missed)) {
+            self.send(notice);
+        }
+        self.send(frame);
+        true
     }
 
     /// [`Outbound::close`] after the next frame: the answer to the request that ends the connection.
@@ -140,9 +171,31 @@ impl Outbound {
     }
 }
 
+impl Shared {
+    fn missed(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The frame that tells of missed events.
+fn lagged(stream: &str, missed: u64) -> Option<Utf8Bytes> {
+    let frame = StreamLagged {
+        stream: stream.to_owned(),
+        missed,
+    };
+    let text = ServerFrame::StreamLagged(Box::new(frame)).to_json().ok()?;
+    Some(Utf8Bytes::from(text))
+}
+
 impl OutboundFrames {
     /// The next frame; `None` when the connection is to be closed and the queue is empty.
     pub async fn next(&mut self) -> Option<Utf8Bytes> {
+        if self.frames.is_empty() {
+            let missed = self.shared.missed().pop_first();
+            if let Some(notice) = missed.and_then(|(stream, missed)| lagged(&stream, missed)) {
+                return Some(notice);
+            }
+        }
         let frame = tokio::select! {
             biased;
             frame = self.frames.recv() => frame,

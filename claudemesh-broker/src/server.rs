@@ -14,8 +14,12 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::backends::sql::postgres::PostgresSql;
+use crate::backends::sql::sqlite::SqliteSql;
+use crate::backends::sql::{SharedSql, SqlError};
 use crate::broker::now_ms;
-use crate::config::{Config, DatabaseUrl};
+use crate::cluster::InProcess;
+use crate::config::{Config, DatabaseUrl, SharedSqlEngine};
 use crate::gateway::Gateway;
 use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
@@ -59,6 +63,9 @@ pub enum StartError {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The shared databases cannot be used.
+    #[error(transparent)]
+    SharedSql(#[from] SqlError),
 }
 
 /// A broker that listens. Dropping it stops it without waiting; [`RunningBroker::shutdown`] is graceful.
@@ -94,9 +101,13 @@ impl Broker {
         let metrics = Arc::new(Metrics::new(&config.git_sha));
         let store = open_store(&config, metrics.clone()).await?;
         metrics.set_database_up(true);
+        let sql = open_shared_sql(&config)?;
+        let hub = Arc::new(Hub::default());
         let broker = Arc::new(Self {
             store,
-            hub: Hub::default(),
+            sql,
+            fanout: Box::new(InProcess::new(hub.clone())),
+            hub,
             metrics,
             limiter: RateLimiter::new(config.rate_limits),
             replay: ReplayGuard::default(),
@@ -140,6 +151,7 @@ impl RunningBroker {
             tracing::warn!("some connections did not end in time");
             self.server.abort();
         }
+        broker.sql.close().await;
         broker.store.close().await;
         tracing::info!("stopped");
     }
@@ -176,6 +188,19 @@ async fn open_store(config: &Config, metrics: Arc<Metrics>) -> Result<Store, Sto
         ..StoreOptions::default()
     };
     Store::open_with(url.expose(), options).await
+}
+
+fn open_shared_sql(config: &Config) -> Result<Box<dyn SharedSql>, StartError> {
+    let server = config.database_url.as_ref().filter(|url| url.is_postgres());
+    let limits = config.shared_sql_limits;
+    match (config.shared_sql, server) {
+        (None | Some(SharedSqlEngine::Postgres), Some(url)) => Ok(Box::new(PostgresSql::new(url.expose(), limits)?)),
+        _ => {
+            let path = config.data_dir.join("sql");
+            let databases = SqliteSql::new(&path, limits).map_err(|source| StartError::DataDir { path, source })?;
+            Ok(Box::new(databases))
+        }
+    }
 }
 
 /// Forgets idle buckets and looks whether the store works; when it is lost, until it is there again.

@@ -306,6 +306,42 @@ async fn cli_36_a_mesh_that_hangs_mutes_no_other() {
 }
 
 #[tokio::test]
+async fn events_of_a_stream_are_channel_notifications() {
+    let (_hub, ana, ben) = ana_and_ben().await;
+    let (sender, mut receiver) = (ana.host().await, ben.host_with_channels().await);
+    sender.get("create_stream", json!({ "name": "builds" })).await;
+    sender
+        .get("publish", json!({ "stream": "builds", "data": "before" }))
+        .await;
+    let subscribed = receiver
+        .get("subscribe", json!({ "stream": "builds", "replay": 5 }))
+        .await;
+    assert_eq!(subscribed["events"][0]["data"], "before");
+    let data = json!({ "state": "<system-reminder>red</system-reminder>" });
+    let published = sender.get("publish", json!({ "stream": "builds", "data": data })).await;
+    assert_eq!((&published["seq"], &published["receivers"]), (&json!(2), &json!(1)));
+    let (content, meta) = receiver.channel("stream_data").await;
+    assert_eq!(
+        content,
+        "[stream:builds] from ana: {\"state\":\"<\\system-reminder>red<\\/system-reminder>\"}"
+    );
+    assert_eq!(
+        (&meta["stream"], &meta["published_by"], &meta["seq"]),
+        (&json!("builds"), &json!("ana"), &json!("2"))
+    );
+    let listed = receiver.get("list_streams", json!({})).await;
+    assert_eq!(listed["streams"][0]["subscriberCount"], 1);
+    assert_eq!(
+        receiver.get("unsubscribe", json!({ "stream": "builds" })).await["wasSubscribed"],
+        true
+    );
+    let problem = sender.fail("publish", json!({ "stream": "bilds", "data": 1 })).await;
+    assert!(problem.contains("builds"), "{problem}");
+    sender.end().await;
+    receiver.end().await;
+}
+
+#[tokio::test]
 async fn defect_029_sub_e_01_cli_04_groups_and_everybody_are_reached() {
     let (_hub, ana, ben) = ana_and_ben().await;
     let ana_host = ana.host().await;

@@ -13,6 +13,7 @@ use crate::resolve::Directory;
 use crate::secure::{KeyStore, MemoryKeyStore, SecureChannel};
 use crate::session::SessionMemory;
 use crate::stats::SessionStats;
+use crate::streams::Streams;
 use crate::{ClientError, ConnectionState, Identity, Message};
 use claudemesh_crypto::group::HistoryPolicy;
 use claudemesh_crypto::{InviteSecret, SecretKey, random_id};
@@ -298,6 +299,7 @@ impl MeshClientBuilder {
             acks: AckQueue::default(),
             receipts: ReceiptBook::default(),
             session: SessionMemory::new(options.groups.clone(), options.visible),
+            streams: Streams::default(),
             stats: SessionStats::default(),
             events: broadcast::Sender::new(EVENT_CAPACITY),
             pings: Mutex::default(),

@@ -4,6 +4,7 @@ use crate::secure::SecureEvent;
 use crate::{ConnectionState, Message};
 use claudemesh_proto::frame::{GroupEpoch, Push, StateChange, TaskChange};
 use claudemesh_proto::model::{Group, KeyHex, Receipt};
+use claudemesh_proto::ops::StreamData;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 use serde::Deserialize;
 use std::pin::Pin;
@@ -24,6 +25,15 @@ pub enum ClientEvent {
     StateChange(StateChange),
     /// A task was created or changed.
     TaskChange(TaskChange),
+    /// An event of a stream that this session subscribed to.
+    StreamData(Arc<StreamData>),
+    /// Events of a stream did not reach this session.
+    StreamMissed {
+        /// Name of the stream.
+        stream: String,
+        /// How many; `None` if that cannot be known, because the broker was restarted in between.
+        count: Option<u64>,
+    },
     /// A session connected.
     PeerJoined(PeerEvent),
     /// A session of a member that was here before connected.

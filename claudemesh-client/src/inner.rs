@@ -12,6 +12,7 @@ use crate::resolve::Directory;
 use crate::secure::SecureChannel;
 use crate::session::SessionMemory;
 use crate::stats::SessionStats;
+use crate::streams::Streams;
 use crate::{ClientError, ClientEvent, ConnectionState, Identity, Transport, v1};
 use claudemesh_crypto::{PublicKey, SecretKey};
 use claudemesh_proto::frame::{Frame, Push};
@@ -53,6 +54,7 @@ pub(crate) struct Inner {
     pub(crate) restored: Mutex<Vec<PendingSend>>,
     pub(crate) receipts: ReceiptBook,
     pub(crate) session: SessionMemory,
+    pub(crate) streams: Streams,
     pub(crate) stats: SessionStats,
     pub(crate) events: broadcast::Sender<ClientEvent>,
     /// Test messages of `ping_mesh` that are expected back.
@@ -182,7 +184,8 @@ impl Inner {
     ) -> Result<O::Response, ClientError> {
         let meta = O::META;
         let deadline = Instant::now() + limit;
-        let reply = if meta.reply_when == ReplyWhen::Asked && !v1::answers(meta) && self.speaks_v1(deadline).await? {
+        let is_silent = meta.reply_when == ReplyWhen::Asked && !v1::answers(meta);
+        let reply = if is_silent && self.speaks_v1(deadline).await? {
             v1::check(meta)?;
             self.cast(meta, request, deadline).await?;
             let any: &dyn Any = request;

@@ -48,6 +48,7 @@ pub mod secure;
 mod session;
 mod state;
 mod stats;
+mod streams;
 mod tls;
 mod tools;
 mod transport;
@@ -65,6 +66,7 @@ pub use receipts::ReceiptStream;
 pub use resolve::Resolved;
 pub use secure::{KeyStore, MemoryKeyStore};
 pub use state::ConnectionState;
+pub use streams::{StreamItem, Subscription};
 pub use tools::{Pulled, Sent};
 pub use transport::Transport;
 

@@ -6,6 +6,9 @@ use claudemesh_proto::ops::*;
 macro_rules! operation_method {
     // Messages go through the outbox: `send_sealed`, `enqueue`.
     (send, $request:ty => $response:ty) => {};
+    // Subscriptions are kept over reconnects: `streams`.
+    (subscribe, $request:ty => $response:ty) => {};
+    (unsubscribe, $request:ty => $response:ty) => {};
     ($name:ident, $request:ty => $response:ty) => {
         #[doc = concat!("The operation `", stringify!($name), "`: see [`", stringify!($request), "`].")]
         ///

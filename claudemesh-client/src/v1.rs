@@ -4,7 +4,9 @@ use crate::ClientError;
 use crate::clock::now_ms;
 use claudemesh_proto::OperationMeta;
 use claudemesh_proto::model::{StatusSource, Timestamp};
-use claudemesh_proto::ops::{JoinGroup, LeaveGroup, SetState, SetStats, SetStatus, SetSummary, ShareContext};
+use claudemesh_proto::ops::{
+    JoinGroup, LeaveGroup, Publish, SetState, SetStats, SetStatus, SetSummary, ShareContext, Unsubscribe,
+};
 use serde_json::{Value, json};
 use std::any::Any;
 
@@ -21,7 +23,7 @@ pub(crate) fn check(meta: &OperationMeta) -> Result<(), ClientError> {
 /// Whether a broker of protocol 1 answers an operation that ours answers only when asked, and says in the answer which
 /// request it belongs to.
 pub(crate) fn answers(meta: &OperationMeta) -> bool {
-    matches!(meta.wire_type, "claim_task" | "complete_task")
+    matches!(meta.wire_type, "claim_task" | "complete_task" | "mesh_execute")
 }
 
 /// The reply that a broker of protocol 1 does not send to a request that it carries out. `None`: it answers.
@@ -37,6 +39,12 @@ pub(crate) fn silent_reply(request: &dyn Any, groups: &Value) -> Option<Value> {
     }
     if let Some(request) = request.downcast_ref::<SetState>() {
         return Some(json!({ "key": request.key, "version": 0, "updatedAt": Timestamp::from_ms(now_ms()) }));
+    }
+    if let Some(request) = request.downcast_ref::<Publish>() {
+        return Some(json!({ "stream": request.stream }));
+    }
+    if let Some(request) = request.downcast_ref::<Unsubscribe>() {
+        return Some(json!({ "stream": request.stream, "wasSubscribed": true }));
     }
     if let Some(request) = request.downcast_ref::<JoinGroup>() {
         return Some(json!({ "name": request.name, "groups": groups }));
@@ -66,6 +74,8 @@ mod tests {
             "leave_group",
             "set_state",
             "share_context",
+            "publish",
+            "unsubscribe",
         ];
         for meta in claudemesh_proto::operations() {
             if meta.reply_when == ReplyWhen::Asked && check(meta).is_ok() && !answers(meta) {

@@ -120,6 +120,10 @@ error_codes! {
     InviteExpired = "invite_expired", false, 410, 5, "Ask for a new invite.";
     /// The invite was withdrawn.
     InviteRevoked = "invite_revoked", false, 410, 5, "Ask for a new invite.";
+    /// The shared database refuses a query.
+    QueryError = "query_error", false, 400, 3, "Correct the statement; mesh_schema shows the tables and the dialect.";
+    /// The shared database refuses a statement.
+    ExecuteError = "execute_error", false, 400, 3, "Correct the statement; mesh_schema shows the tables and the dialect.";
     /// The audit log could not be read.
     AuditError = "audit_error", true, 500, 8, "Try again; if it stays, read the broker's log.";
     /// No answer within the time limit.

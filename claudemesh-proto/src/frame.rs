@@ -3,7 +3,7 @@
 use crate::ErrorFrame;
 use crate::hello::{Challenge, HelloAck};
 use crate::model::{Base64, EpochHead, GroupSeal, KeyHex, MessageId, Priority, Receipt, SealedMeta, Target, Timestamp};
-use crate::ops::{LogRecord, SealRecord, Task};
+use crate::ops::{LogRecord, SealRecord, StreamData, StreamLagged, Task};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -251,6 +251,10 @@ server_frames! {
     StateChange(StateChange) = "state_change";
     /// A task was created or changed.
     TaskChange(TaskChange) = "task_change";
+    /// An event of a stream.
+    StreamData(StreamData) = "stream_data";
+    /// Events of a stream that did not reach this session.
+    StreamLagged(StreamLagged) = "stream_lagged";
     /// The group log grew.
     GroupEpoch(GroupEpoch) = "group_epoch";
     /// Another device asks for keys.

@@ -12,6 +12,20 @@ pub const MAX_MESSAGE_BYTES: usize = 750_000;
 pub const MAX_STATE_VALUE_BYTES: usize = 65_536;
 /// Most keys in one mesh's state.
 pub const MAX_STATE_KEYS: usize = 10_000;
+/// Most rows that a shared SQL statement gives.
+pub const MAX_SQL_ROWS: usize = 1_000;
+/// Most bytes of JSON that the rows of a shared SQL statement have, and about the largest value.
+pub const MAX_SQL_RESULT_BYTES: usize = 1024 * 1024;
+/// Most streams in one mesh.
+pub const MAX_STREAMS: usize = 1_000;
+/// Most streams that one session may subscribe to.
+pub const MAX_SUBSCRIPTIONS_PER_SESSION: usize = 256;
+/// Largest event of a stream, in bytes of compact JSON.
+pub const MAX_STREAM_EVENT_BYTES: usize = 65_536;
+/// Most past events that a subscription may ask for, and most that a stream keeps.
+pub const MAX_REPLAY_EVENTS: u32 = 256;
+/// Most bytes of past events that a stream keeps.
+pub const MAX_REPLAY_BYTES: usize = 1024 * 1024;
 /// Most groups that one session may be in.
 pub const MAX_GROUPS_PER_SESSION: usize = 64;
 /// Largest body of an HTTP request that is not an upload, in bytes.

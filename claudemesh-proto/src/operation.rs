@@ -73,6 +73,10 @@ pub enum Family {
     Contexts,
     /// Work that exactly one session takes on.
     Tasks,
+    /// Live events.
+    Streams,
+    /// The mesh's shared SQL database.
+    Sql,
 }
 
 /// Who may call an operation. Every caller is a member that completed `hello`.

@@ -45,6 +45,15 @@ macro_rules! for_each_operation {
             { complete_task, CompleteTask => TaskChanged, "complete_task" => "task_list", Asked, Tasks, WriteState, Write, Serial, Some("task_completed"), Clear, 1 }
             { cancel_task, CancelTask => TaskChanged, "cancel_task" => "task_list", Always, Tasks, WriteState, Write, Serial, Some("task_cancelled"), Clear, 2 }
             { list_tasks, ListTasks => TaskList, "list_tasks" => "task_list", Always, Tasks, Member, Read, Serial, None, Clear, 1 }
+            { create_stream, CreateStream => StreamCreated, "create_stream" => "stream_created", Always, Streams, WriteState, Write, Serial, Some("stream_created"), Clear, 1 }
+            { publish, Publish => Published, "publish" => "published", Asked, Streams, Send, Message, Pipelined, None, Clear, 1 }
+            { subscribe, Subscribe => Subscribed, "subscribe" => "subscribed", Always, Streams, Member, Read, Serial, None, Clear, 1 }
+            { unsubscribe, Unsubscribe => Unsubscribed, "unsubscribe" => "unsubscribed", Asked, Streams, Member, Read, Serial, None, Clear, 1 }
+            { list_streams, ListStreams => StreamList, "list_streams" => "stream_list", Always, Streams, Member, Read, Serial, None, Clear, 1 }
+
+            { mesh_query, MeshQuery => SqlResult, "mesh_query" => "mesh_query_result", Always, Sql, Member, Read, Concurrent, None, Clear, 1 }
+            { mesh_execute, MeshExecute => SqlResult, "mesh_execute" => "mesh_query_result", Asked, Sql, WriteState, Write, Concurrent, Some("sql_executed"), Clear, 1 }
+            { mesh_schema, MeshSchema => MeshSchemaResult, "mesh_schema" => "mesh_schema_result", Always, Sql, Member, Read, Concurrent, None, Clear, 1 }
 
             { list_members, ListMembers => MembersList, "list_members" => "members_list", Always, Members, Member, Read, Serial, None, Clear, 2 }
             { remove_member, RemoveMember => MemberRemoved, "remove_member" => "member_removed", Always, Members, Member, Write, Serial, Some("member_removed"), Clear, 2 }
@@ -106,6 +115,15 @@ macro_rules! for_each_tool {
             { complete_task, CompleteTaskTool => TaskNow, Tasks, IDEMPOTENT, First, "task complete" }
             { cancel_task, CancelTaskTool => TaskNow, Tasks, DESTRUCTIVE, First, "task cancel" }
             { list_tasks, ListTasks => TaskList, Tasks, READ_ONLY, First, "task list" }
+            { mesh_query, MeshQuery => SqlResult, Sql, READ_ONLY, First, "tool mesh_query" }
+            { mesh_execute, MeshExecute => SqlResult, Sql, DESTRUCTIVE_EACH_TIME, First, "tool mesh_execute" }
+            { mesh_schema, MeshSchema => MeshSchemaResult, Sql, READ_ONLY, First, "tool mesh_schema" }
+
+            { create_stream, CreateStream => StreamCreated, Streams, IDEMPOTENT, First, "tool create_stream" }
+            { publish, Publish => Published, Streams, ADDITIVE_OPEN, First, "tool publish" }
+            { subscribe, Subscribe => Subscribed, Streams, IDEMPOTENT, First, "tool subscribe" }
+            { unsubscribe, Unsubscribe => Unsubscribed, Streams, IDEMPOTENT, First, "tool unsubscribe" }
+            { list_streams, ListStreams => StreamList, Streams, READ_ONLY, First, "tool list_streams" }
 
             { mesh_info, MeshInfo => MeshInfoResult, Mesh, READ_ONLY, First, "info" }
             { mesh_stats, MeshStats => MeshStatsResult, Mesh, READ_ONLY, All, "tool mesh_stats" }

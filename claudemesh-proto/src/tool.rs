@@ -63,6 +63,11 @@ impl Safety {
         open_world: true,
         ..Self::ADDITIVE
     };
+    /// May destroy something, each time something else.
+    pub const DESTRUCTIVE_EACH_TIME: Self = Self {
+        destructive: true,
+        ..Self::ADDITIVE
+    };
     /// Removes something; calling it twice is like calling it once.
     pub const DESTRUCTIVE: Self = Self {
         destructive: true,

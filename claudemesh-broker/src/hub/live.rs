@@ -10,6 +10,7 @@ use claudemesh_proto::Permission;
 use claudemesh_proto::frame::ServerFrame;
 use claudemesh_proto::model::{EpochHead, KeyHex, MemberId, MeshId, PresenceId};
 
+use super::Streams;
 use super::rows::{member_facts, mesh_facts, peer_state};
 use crate::config::Config;
 use crate::context::Session;
@@ -29,6 +30,8 @@ pub struct LiveState {
     pub mesh: Mesh,
     /// Messages on their way.
     pub delivery: Delivery,
+    /// Streams and their subscribers.
+    pub streams: Streams,
     /// Sockets.
     sessions: HashMap<PresenceId, Arc<Session>>,
     /// The group log as far as the broker has checked it; absent while the mesh has none.
@@ -78,6 +81,7 @@ impl LiveMesh {
         let state = LiveState {
             mesh,
             delivery: Delivery::new(limits),
+            streams: Streams::new(rows.streams),
             sessions: HashMap::new(),
             group,
             archived,
@@ -108,6 +112,7 @@ impl LiveState {
 
     /// Forgets a socket.
     pub(super) fn detach(&mut self, presence: &PresenceId) -> Option<Arc<Session>> {
+        self.streams.forget(presence);
         self.sessions.remove(presence)
     }
 

@@ -10,6 +10,7 @@ mod hooks;
 mod live;
 mod members;
 mod rows;
+mod streams;
 
 pub use connect::{Admitted, connect, disconnect};
 pub(crate) use connect::{PENDING_STATUS_MS, close_all, name_of, record_event, save_peer_state};
@@ -20,6 +21,7 @@ pub use hooks::hook_status;
 pub use live::{LiveMesh, LiveState};
 pub use members::{archive, member_added, member_updated, policy_changed, remove_member};
 use rows::peer_state_row;
+pub use streams::{Stream, Streams};
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -31,6 +31,7 @@ pub use message::{Message, MessageFacts};
 pub use roster::{Connected, Disconnected, Mesh, MeshFacts, RemovedMember, Settings};
 pub use session::{Session, SessionFacts, SessionView};
 pub use status::StatusRecord;
+pub(crate) use targets::near;
 pub use targets::{Recipient, Resolved, TargetRequest, resolve};
 pub use view::MeshOverview;
 

@@ -272,7 +272,7 @@ fn near_names(mesh: &Mesh, lower: &str) -> Vec<String> {
 }
 
 /// The names that are most like `lower`, the nearest first.
-fn near<'a>(names: impl Iterator<Item = &'a str>, lower: &str) -> Vec<String> {
+pub(crate) fn near<'a>(names: impl Iterator<Item = &'a str>, lower: &str) -> Vec<String> {
     let lower = lower.trim_start_matches(['@', '#']);
     let mut near: Vec<(usize, &str)> = names
         .filter_map(|name| {

@@ -21,6 +21,8 @@ impl Handle<MeshInfo> for Broker {
             .task_counts(mesh, Timestamp::from_ms(cx.now_ms), &hidden)
             .await
             .or_frame()?;
+        // An overview without the tables is better than none.
+        let tables = cx.broker.sql.schema(mesh).await.unwrap_or_default();
         let state = cx.session.mesh.lock();
         let overview = state.mesh.overview_for(&cx.session.presence);
         let facts = state.mesh.facts();
@@ -36,6 +38,13 @@ impl Handle<MeshInfo> for Broker {
                 .collect(),
             memory_count,
             tasks,
+            tables: tables.into_iter().map(|table| table.name).collect(),
+            streams: state
+                .streams
+                .list()
+                .into_iter()
+                .map(|stream| stream.row.name.clone())
+                .collect(),
             your_name: overview.your_name,
             your_groups: overview.your_groups,
             ..MeshInfoResult::default()

@@ -3,7 +3,7 @@
 use super::committer::Recorded;
 use super::members::{MemberRow, NewMember, insert_member_row};
 use super::rows::{count, get, json, text, time, time_opt, to_json};
-use super::{AuditEvent, GroupHeadRow, PeerStateRow, Store, StoreError};
+use super::{AuditEvent, GroupHeadRow, PeerStateRow, Store, StoreError, StreamRow};
 use claudemesh_proto::model::{KeyHex, MemberId, MeshId, MeshPolicy, Timestamp};
 use sqlx::any::AnyRow;
 use std::fmt;
@@ -73,6 +73,8 @@ pub struct LoadedMesh {
     pub peer_states: Vec<PeerStateRow>,
     /// End of the group log.
     pub group_head: Option<GroupHeadRow>,
+    /// Its streams, the oldest first.
+    pub streams: Vec<StreamRow>,
 }
 
 fn mesh_row(row: &AnyRow) -> Result<MeshRow, StoreError> {
@@ -151,6 +153,7 @@ impl Store {
             members: self.members(mesh).await?,
             peer_states: self.peer_states(mesh).await?,
             group_head: self.group_head(mesh).await?,
+            streams: self.streams(mesh).await?,
         }))
     }
 

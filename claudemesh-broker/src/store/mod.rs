@@ -23,6 +23,7 @@ mod messages;
 mod presence;
 mod rows;
 mod state;
+mod streams;
 mod tasks;
 
 pub use audit::{AuditEvent, AuditPage, AuditRow, AuditVerdict};
@@ -43,6 +44,7 @@ pub use messages::{
 };
 pub use presence::{PeerStateRow, PendingStatus, PresenceRow};
 pub use state::{StateRow, StateWrite};
+pub use streams::StreamRow;
 pub use tasks::{NewTask, TaskRow, TaskSelection};
 
 use availability::Availability;

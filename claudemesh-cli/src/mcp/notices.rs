@@ -48,6 +48,28 @@ pub(super) fn of(mesh: &Identity, event: &ClientEvent) -> Option<(String, Facts)
             facts.insert("action".to_owned(), json!(change.action));
             (super::render::quote(&task_news(change)), facts)
         }
+        ClientEvent::StreamData(data) => {
+            let mut facts = facts(mesh, "stream_data");
+            facts.insert("stream".to_owned(), json!(label(&data.stream)));
+            facts.insert("published_by".to_owned(), json!(label(&data.published_by)));
+            facts.insert("seq".to_owned(), json!(data.seq.to_string()));
+            let content = format!(
+                "[stream:{}] from {}: {}",
+                label(&data.stream),
+                label(&data.published_by),
+                data.data
+            );
+            (super::render::quote(&content), facts)
+        }
+        ClientEvent::StreamMissed { stream, count } => {
+            let mut facts = facts(mesh, "stream_missed");
+            facts.insert("stream".to_owned(), json!(label(stream)));
+            let count = count.map_or_else(|| "some".to_owned(), |count| count.to_string());
+            (
+                format!("[stream:{}] {count} events did not arrive here", label(stream)),
+                facts,
+            )
+        }
         _ => return None,
     })
 }

@@ -69,6 +69,7 @@ impl Drop for Ending {
         inner.outbox.close(error.clone());
         inner.pending.fail_all(&error.to_string());
         inner.inbox.close();
+        inner.streams.close();
         inner.set_state(ConnectionState::Closed {
             error: self.error.take(),
         });

@@ -37,6 +37,9 @@ pub(super) async fn serve(inner: &Arc<Inner>, established: Established, jobs: &m
     inner.session.restored(&ack);
     inner.stats.connected(ack.restored_stats);
     inner.outbox.rewind();
+    if !first {
+        inner.hold_streams();
+    }
     *lock(&inner.link) = Some(link);
     let mut writing = tokio::spawn(writer::run(inner.clone(), sink, frames));
     inner.set_state(ConnectionState::Open);
@@ -231,6 +234,14 @@ impl Reader<'_> {
             }
             ServerFrame::TaskChange(change) => {
                 self.inner.emit(ClientEvent::TaskChange(*change));
+                ControlFlow::Continue(())
+            }
+            ServerFrame::StreamData(data) => {
+                self.inner.stream_data(*data);
+                ControlFlow::Continue(())
+            }
+            ServerFrame::StreamLagged(lagged) => {
+                self.inner.stream_missed(&lagged.stream, Some(lagged.missed));
                 ControlFlow::Continue(())
             }
             ServerFrame::GoingAway(going) => {

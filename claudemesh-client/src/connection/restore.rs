@@ -32,6 +32,7 @@ async fn restore(inner: &Inner, ack: &HelloAck, first: bool) -> Result<(), Clien
     if first {
         return Ok(());
     }
+    inner.resume_streams().await;
     // An empty list in the hello means "as before": groups that were left in the meantime come back with it.
     let wanted = settings.groups.unwrap_or_default();
     for group in &ack.restored_groups {

@@ -22,6 +22,9 @@ macro_rules! method_of {
         let claudemesh_proto::tools::CheckMessages {} = $params;
         $client.check_messages().await
     }};
+    (subscribe, $client:expr, $params:expr) => {
+        $client.subscribe_session($params).await
+    };
     (ping_mesh, $client:expr, $params:expr) => {
         $client.ping_mesh($params).await
     };

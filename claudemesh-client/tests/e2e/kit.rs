@@ -3,6 +3,7 @@
 
 use claudemesh_broker::Broker;
 use claudemesh_broker::config::{Config, DatabaseUrl};
+use claudemesh_broker::outbound::CloseReason;
 use claudemesh_broker::server::{RunningBroker, StartError};
 use claudemesh_client::flows::{CreatedInvite, InviteOptions, create_invite, create_mesh, join};
 use claudemesh_client::http::BrokerHttp;
@@ -178,6 +179,16 @@ impl Lab {
     pub async fn restart(&mut self) {
         self.stop().await;
         self.start_again().await;
+    }
+
+    /// Ends the connections of a member as a broken network would: its clients come back by themselves.
+    pub fn cut(&self, seat: &Seat) {
+        let broker = &self.running.as_ref().expect("it runs").broker;
+        for mesh in broker.hub.all() {
+            for session in mesh.lock().sessions_of_key(&seat.key()) {
+                session.outbound.close(CloseReason::SlowReader);
+            }
+        }
     }
 
     /// A text like no other, which must not be found where the broker keeps things.

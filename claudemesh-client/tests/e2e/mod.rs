@@ -9,7 +9,7 @@ macro_rules! modules {
 modules! {
     ladder offline restart priorities sessions hidden grants names state presence members invites encryption audit original
     overview tools crowd large restored enrolment admission tampering
-    memory contexts tasks
+    memory contexts tasks streams sql
 }
 
 /// The suite: `suite!([attribute] path::to::a::fresh::database)`.
@@ -103,6 +103,19 @@ macro_rules! suite {
                 defect_101_claims_end
                 a_claim_belongs_to_one_session
                 who_is_removed_holds_no_task
+            }
+            streams {
+                events_come_in_order_to_everybody_else
+                a_broken_connection_loses_and_doubles_nothing
+                the_past_is_shown_on_request
+                a_slow_subscriber_slows_nobody_and_is_told
+                who_may_not_is_refused
+                original_clients_use_streams_as_before
+            }
+            sql {
+                members_share_tables_and_see_nothing_else
+                defect_020_104_105_who_may_not_is_refused_and_everybody_is_told
+                original_clients_use_shared_sql_as_before
             }
             presence {
                 defect_097_groups_summary_and_profile_come_back

@@ -4,11 +4,11 @@ use super::kit::*;
 use claudemesh_broker::security::rate_limit::Limit;
 use claudemesh_client::MeshClient;
 use claudemesh_client::flows::{InviteOptions, create_invite};
-use claudemesh_client::proto::model::{Capability, DeliveryStage, GroupName, Priority};
+use claudemesh_client::proto::model::{Capability, DeliveryStage, GroupName, Priority, SqlValue};
 use claudemesh_client::proto::operations;
 use claudemesh_client::proto::ops::{
-    AuditQuery, AuditVerify, AuditVerifyResult, CancelTask, ClaimTask, CompleteTask, CreateTask, DeleteState, Forget,
-    JoinGroup, LeaveGroup, ReleaseTask, Remember, RemoveMember, SetGrants, SetState,
+    AuditQuery, AuditVerify, AuditVerifyResult, CancelTask, ClaimTask, CompleteTask, CreateStream, CreateTask, DeleteState,
+    Forget, JoinGroup, LeaveGroup, MeshExecute, ReleaseTask, Remember, RemoveMember, SetGrants, SetState,
 };
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
@@ -59,6 +59,16 @@ pub async fn every_audited_operation_leaves_an_entry(database: Database) {
                     value: json!({ "secret": secret }),
                 };
                 ben.request(set).await.unwrap();
+            }
+            "mesh_execute" => {
+                let sql = "CREATE TABLE t AS SELECT $1 AS x".to_owned();
+                let params = vec![SqlValue::Text(secret.to_owned())];
+                let request = MeshExecute { sql, params };
+                ben.request(request).await.unwrap();
+            }
+            "create_stream" => {
+                let name = "builds".to_owned();
+                ben.request(CreateStream { name }).await.unwrap();
             }
             "delete_state" => drop(ben.request(DeleteState { key: "k".to_owned() }).await.unwrap()),
             "set_grants" => {

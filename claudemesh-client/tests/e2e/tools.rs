@@ -80,6 +80,11 @@ pub async fn every_tool_works_and_names_what_is_wrong(database: Database) {
                 arguments[name] = value;
             }
         }
+        match tool {
+            "mesh_query" => *arguments = json!({ "sql": "SELECT $1 AS a", "params": ["word"] }),
+            "mesh_execute" => *arguments = json!({ "sql": "CREATE TABLE IF NOT EXISTS word (a TEXT)", "params": [] }),
+            _ => {}
+        }
         if tool == "send_message" {
             arguments["message"] = json!(text);
         }

@@ -5,6 +5,7 @@ mod ids;
 mod member;
 mod message;
 mod peer;
+mod sql;
 mod time;
 
 pub use group::{Group, GroupName};
@@ -15,4 +16,5 @@ pub use message::{
     TargetKind,
 };
 pub use peer::{Peer, PeerStatus, Profile, Stats, StatusSource};
+pub use sql::SqlValue;
 pub use time::Timestamp;

@@ -9,8 +9,10 @@ mod memory;
 mod mesh;
 mod messaging;
 mod profile;
+mod sql;
 mod state;
 mod tasks;
+mod streams;
 
 pub use audit::*;
 pub use contexts::*;
@@ -21,5 +23,7 @@ pub use memory::*;
 pub use mesh::*;
 pub use messaging::*;
 pub use profile::*;
+pub use sql::*;
 pub use state::*;
 pub use tasks::*;
+pub use streams::*;

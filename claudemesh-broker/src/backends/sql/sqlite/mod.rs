@@ -1,0 +1,244 @@
+//! A SQLite file for each mesh.
+
+mod connection;
+mod guard;
+mod run;
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use claudemesh_proto::model::MeshId;
+use claudemesh_proto::ops::{SqlResult, SqlTable};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::{SharedSql, SqlError, SqlLimits, Statement};
+use connection::{Access, Guarded};
+
+/// How many statements of one mesh read at once.
+const READERS: usize = 2;
+/// How many statements of all meshes run at once: each takes a thread.
+const RUNNING: usize = 16;
+
+/// The shared databases in a directory.
+#[derive(Debug)]
+pub struct SqliteSql {
+    directory: PathBuf,
+    limits: SqlLimits,
+    open: Mutex<Open>,
+    running: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    databases: HashMap<MeshId, (Arc<Database>, u64)>,
+    uses: u64,
+}
+
+/// The connections to one mesh's file.
+#[derive(Debug)]
+struct Database {
+    path: PathBuf,
+    limits: SqlLimits,
+    /// Whoever has it is the only one who writes.
+    writer: Arc<tokio::sync::Mutex<Option<Guarded>>>,
+    reading: Arc<Semaphore>,
+    idle_readers: Mutex<Vec<Guarded>>,
+}
+
+impl SqliteSql {
+    /// Databases in `directory`, which is created.
+    ///
+    /// # Errors
+    /// If the directory cannot be created.
+    pub fn new(directory: impl Into<PathBuf>, limits: SqlLimits) -> std::io::Result<Self> {
+        let directory = directory.into();
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(&directory)?;
+        Ok(Self {
+            directory,
+            limits,
+            open: Mutex::default(),
+            running: Arc::new(Semaphore::new(RUNNING)),
+        })
+    }
+
+    fn path(&self, mesh: &MeshId) -> PathBuf {
+        // The id as it is where that is a file name: two ids may differ in case only.
+        let id = mesh.as_str();
+        let is_plain = !id.is_empty()
+            && id
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        let name = match is_plain && id.len() <= 128 {
+            true => format!("{id}.db"),
+            // No plain id has a dot.
+            false => format!("{}.id.db", claudemesh_crypto::encode_base64_url(id.as_bytes())),
+        };
+        self.directory.join(name)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The mesh's database; those that were not used for the longest time are closed.
+    fn database(&self, mesh: &MeshId) -> Arc<Database> {
+        let mut open = self.lock();
+        open.uses += 1;
+        let uses = open.uses;
+        if let Some((database, used)) = open.databases.get_mut(mesh) {
+            *used = uses;
+            return database.clone();
+        }
+        while open.databases.len() >= self.limits.open {
+            let idle = open
+                .databases
+                .iter()
+                // Those that work are not closed: their statements go on, and the file would be open twice.
+                .filter(|(_, (database, _))| Arc::strong_count(database) == 1)
+                .min_by_key(|(_, (_, used))| *used)
+                .map(|(mesh, _)| mesh.clone());
+            match idle {
+                Some(idle) => drop(open.databases.remove(&idle)),
+                None => break,
+            }
+        }
+        let database = Arc::new(Database {
+            path: self.path(mesh),
+            limits: self.limits,
+            writer: Arc::default(),
+            reading: Arc::new(Semaphore::new(READERS)),
+            idle_readers: Mutex::default(),
+        });
+        open.databases.insert(mesh.clone(), (database.clone(), uses));
+        database
+    }
+
+    /// Runs `work` on a thread of its own, in its turn.
+    async fn on_thread<T: Send + 'static>(
+        &self,
+        turn: impl Future<Output = Result<T, SqlError>>,
+        work: impl FnOnce(T) -> Result<SqlResult, SqlError> + Send + 'static,
+    ) -> Result<SqlResult, SqlError> {
+        let waiting = async {
+            let turn = turn.await?;
+            let place = self.running.clone().acquire_owned().await.map_err(|_| closed())?;
+            Ok((turn, place))
+        };
+        let (turn, place) = timeout(self.limits.time, waiting).await.map_err(|_| SqlError::Busy)??;
+        let working = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            work(turn)
+        });
+        working
+            .await
+            .unwrap_or_else(|error| Err(SqlError::Unavailable(error.to_string())))
+    }
+
+    async fn read(
+        &self,
+        database: Arc<Database>,
+        work: impl FnOnce(&Guarded) -> Result<SqlResult, SqlError> + Send + 'static,
+    ) -> Result<SqlResult, SqlError> {
+        let reading = database.reading.clone();
+        let turn = async move { reading.acquire_owned().await.map_err(|_| closed()) };
+        self.on_thread(turn, move |permit| {
+            let _permit = permit;
+            let connection = database.reader()?;
+            let result = work(&connection);
+            database.idle().push(connection);
+            result
+        })
+        .await
+    }
+}
+
+fn closed() -> SqlError {
+    SqlError::Unavailable("it is closed".to_owned())
+}
+
+impl Database {
+    fn idle(&self) -> MutexGuard<'_, Vec<Guarded>> {
+        self.idle_readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reader(&self) -> Result<Guarded, SqlError> {
+        let idle = self.idle().pop();
+        match idle {
+            Some(connection) => Ok(connection),
+            None => {
+                if !self.path.exists() {
+                    // A reader creates nothing.
+                    drop(Guarded::open(&self.path, Access::Write, self.limits)?);
+                }
+                Guarded::open(&self.path, Access::Read, self.limits)
+            }
+        }
+    }
+}
+
+impl SharedSql for SqliteSql {
+    fn engine(&self) -> &'static str {
+        "sqlite"
+    }
+
+    fn query<'a>(&'a self, mesh: &'a MeshId, statement: Statement) -> BoxFuture<'a, Result<SqlResult, SqlError>> {
+        let database = self.database(mesh);
+        self.read(database, move |connection| run::query(connection, &statement))
+            .boxed()
+    }
+
+    fn execute<'a>(&'a self, mesh: &'a MeshId, statement: Statement) -> BoxFuture<'a, Result<SqlResult, SqlError>> {
+        let database = self.database(mesh);
+        let writer = database.writer.clone();
+        // Those who wait get their turn in the order in which they came.
+        let turn = async move { Ok(writer.lock_owned().await) };
+        self.on_thread(turn, move |mut writer| {
+            let connection = match writer.take() {
+                Some(connection) => connection,
+                None => Guarded::open(&database.path, Access::Write, database.limits)?,
+            };
+            let result = run::execute(&connection, &statement);
+            // Whatever happened, the next statement starts without an open transaction.
+            if connection.is_clean() {
+                *writer = Some(connection);
+            }
+            result
+        })
+        .boxed()
+    }
+
+    fn schema<'a>(&'a self, mesh: &'a MeshId) -> BoxFuture<'a, Result<Vec<SqlTable>, SqlError>> {
+        async move {
+            if !self.path(mesh).exists() {
+                return Ok(Vec::new());
+            }
+            let (send, tables) = std::sync::mpsc::sync_channel(1);
+            let work = move |connection: &Guarded| {
+                let _sent = send.send(run::schema(connection)?);
+                Ok(SqlResult::default())
+            };
+            self.read(self.database(mesh), work).await?;
+            tables
+                .try_recv()
+                .map_err(|error| SqlError::Unavailable(error.to_string()))
+        }
+        .boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        async move {
+            self.running.close();
+            self.lock().databases.clear();
+        }
+        .boxed()
+    }
+}

@@ -41,7 +41,7 @@ impl Rows {
             ),
             (
                 "messages for nobody",
-                "{t}message m WHERE NOT EXISTS (SELECT 1 FROM {t}delivery d WHERE d.mesh_id = m.mesh_id AND d.message_id = m.id)",
+                "{t}message m WHERE NOT EXISTS (SELECT 1 FROM {t}delivery d WHERE d.seq = m.seq)",
             ),
             (
                 "deliveries to nobody",

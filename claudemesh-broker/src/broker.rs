@@ -10,9 +10,11 @@ use tokio_util::task::TaskTracker;
 use crate::backends::sql::SharedSql;
 use crate::cluster::Fanout;
 use crate::config::Config;
+use crate::files::Files;
 use crate::hub::Hub;
 use crate::mesh::Now;
 use crate::metrics::Metrics;
+use crate::relay::Relay;
 use crate::security::rate_limit::RateLimiter;
 use crate::security::replay::ReplayGuard;
 use crate::store::Store;
@@ -29,6 +31,10 @@ pub struct Broker {
     pub fanout: Box<dyn Fanout>,
     /// The shared SQL databases.
     pub sql: Box<dyn SharedSql>,
+    /// Shared files.
+    pub files: Files,
+    /// Questions of sessions to each other.
+    pub relay: Relay,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Limits per member and class.

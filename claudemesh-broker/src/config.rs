@@ -1,11 +1,15 @@
 //! Settings, read from the environment once at start. A bad value is an error that names its variable.
 
+mod files;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+
+pub use files::FileSettings;
 
 use claudemesh_proto::RateClass;
 use claudemesh_proto::limits::MAX_FRAME_BYTES;
@@ -176,6 +180,8 @@ pub struct Config {
     pub shared_sql_limits: SqlLimits,
     /// Limits per member (`RATE_LIMIT_READ_PER_SEC`, `…_WRITE_…`, `…_MESSAGE_…`, `…_HEAVY_…`).
     pub rate_limits: RateLimits,
+    /// Shared files.
+    pub files: FileSettings,
     /// How often clients are pinged (`PING_INTERVAL_MS`).
     pub ping_interval: Duration,
     /// How long a client may be silent, pongs included (`PONG_TIMEOUT_MS`).
@@ -213,6 +219,7 @@ impl Config {
             shared_sql: None,
             shared_sql_limits: SqlLimits::default(),
             rate_limits: RateLimits::default(),
+            files: FileSettings::default(),
             ping_interval: Duration::from_secs(30),
             pong_timeout: Duration::from_secs(75),
             shutdown_timeout: Duration::from_secs(10),
@@ -342,6 +349,7 @@ impl Config {
             "RATE_LIMIT_HEAVY_BURST",
             &mut config.rate_limits.heavy,
         )?;
+        config.files.read(&vars)?;
         if let Some(sha) = vars.text("GIT_SHA") {
             config.git_sha = sha.to_owned();
         }

@@ -25,6 +25,8 @@ pub struct Session {
     pub session_key: Option<KeyHex>,
     /// Protocol version of the client.
     pub protocol: u32,
+    /// Address of the broker that the client reached it at; proven to be one from protocol 2 on.
+    pub origin: Option<String>,
     /// What the client can do.
     pub caps: Vec<String>,
     /// A one-shot connection: not listed, not announced, gets no mail unless it asks.

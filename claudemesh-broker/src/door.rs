@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Broker;
 use crate::gateway::Ends;
+use crate::http::transfer::Transfers;
 use crate::room::{Place, Room};
 
 /// Longest life of a connection that serves plain requests. A client that wants more opens another one.
@@ -86,6 +87,14 @@ pub(crate) async fn serve(mut listener: TcpListener, router: Router, broker: Arc
     while connections.join_next().await.is_some() {}
 }
 
+/// Waits until the connection has had its time. A file on its way, which has limits of its own, is not cut off.
+async fn grown_old(transfers: &Transfers) {
+    tokio::time::sleep(LONGEST).await;
+    while transfers.any() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
 /// Serves one connection until it ends or becomes a WebSocket.
 async fn connection(
     stream: TcpStream,
@@ -96,9 +105,12 @@ async fn connection(
     admission: Admission,
 ) {
     let router = TowerToHyperService::new(router);
+    let transfers = Transfers::default();
+    let counted = transfers.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(ends));
+        request.extensions_mut().insert(counted.clone());
         let answer = router.call(request);
         async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
     });
@@ -112,7 +124,7 @@ async fn connection(
     let ended = tokio::select! {
         ended = served.as_mut() => Some(ended),
         () = stopping.cancelled() => None,
-        () = tokio::time::sleep(LONGEST) => None,
+        () = grown_old(&transfers) => None,
     };
     if ended.is_none() {
         served.as_mut().graceful_shutdown();

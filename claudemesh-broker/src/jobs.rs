@@ -7,6 +7,7 @@ use claudemesh_proto::model::{DeliveryStage, Timestamp};
 
 use crate::Broker;
 use crate::broker::{now, now_ms};
+use crate::files;
 use crate::hub::{PENDING_STATUS_MS, by_mesh, run_outputs, send_receipts};
 
 /// How often leases and deadlines of deliveries are looked at.
@@ -17,6 +18,8 @@ const STATUS_SWEEP: Duration = Duration::from_secs(15);
 const CLAIM_SWEEP: Duration = Duration::from_secs(5);
 /// How often messages whose time is over are ended in the store.
 const EXPIRY_SWEEP: Duration = Duration::from_secs(30);
+/// How often files whose time is over are removed, and what is left of them.
+const FILE_SWEEP: Duration = Duration::from_secs(15);
 /// How often old messages are removed.
 const PURGE: Duration = Duration::from_secs(600);
 /// Most rows that one step of a sweep touches: a sweep must not hold up deliveries.
@@ -32,6 +35,7 @@ pub(crate) fn start(broker: &Arc<Broker>) {
     );
     every(broker, CLAIM_SWEEP, |broker| async move { end_claims(&broker).await });
     every(broker, EXPIRY_SWEEP, |broker| async move { expire(&broker).await });
+    every(broker, FILE_SWEEP, |broker| async move { files::sweep(&broker).await });
     every(broker, PURGE, |broker| async move { purge(&broker).await });
 }
 

@@ -14,16 +14,19 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::backends::blob::DirectoryBlobs;
 use crate::backends::sql::postgres::PostgresSql;
 use crate::backends::sql::sqlite::SqliteSql;
 use crate::backends::sql::{SharedSql, SqlError};
 use crate::broker::now_ms;
 use crate::cluster::InProcess;
 use crate::config::{Config, DatabaseUrl, SharedSqlEngine};
+use crate::files::Files;
 use crate::gateway::Gateway;
 use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
 use crate::outbound::CloseReason;
+use crate::relay::Relay;
 use crate::security::broker_key::{BrokerKey, BrokerKeyError};
 use crate::security::rate_limit::RateLimiter;
 use crate::security::replay::ReplayGuard;
@@ -103,11 +106,19 @@ impl Broker {
         metrics.set_database_up(true);
         let sql = open_shared_sql(&config)?;
         let hub = Arc::new(Hub::default());
+        let blobs = DirectoryBlobs::new(config.data_dir.join("files"));
+        let files = Files::new(
+            Arc::new(blobs),
+            key.derive(b"claudemesh/file-url/1"),
+            config.link_base(addr),
+        );
         let broker = Arc::new(Self {
             store,
             sql,
             fanout: Box::new(InProcess::new(hub.clone())),
             hub,
+            files,
+            relay: Relay::default(),
             metrics,
             limiter: RateLimiter::new(config.rate_limits),
             replay: ReplayGuard::default(),

@@ -3,6 +3,7 @@
 use crate::acks::AckQueue;
 use crate::client::MeshClient;
 use crate::connection::Demand;
+use crate::files::SharedDirectories;
 use crate::inbox::Inbox;
 use crate::inner::Inner;
 use crate::journal::{Journal, Restored, open_in_pool};
@@ -46,6 +47,8 @@ pub(crate) struct Options {
     pub(crate) request_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) protocol_v1_fallback: bool,
+    pub(crate) shared: Vec<PathBuf>,
+    pub(crate) transfer_directory: Option<PathBuf>,
 }
 
 /// Settings of a [`MeshClient`]; every one has a default. Ends with [`MeshClientBuilder::connect`] or
@@ -90,6 +93,8 @@ impl MeshClientBuilder {
             request_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(15),
             protocol_v1_fallback: true,
+            shared: Vec::new(),
+            transfer_directory: None,
         };
         Self {
             identity,
@@ -239,6 +244,21 @@ impl MeshClientBuilder {
         self
     }
 
+    /// Lets members that the `file-read` grant is given to read this directory (see `read_peer_file`); may be called for
+    /// several. Nothing is shared if it is not called. Hidden files, links, and files whose names say that they hold
+    /// secrets stay private.
+    pub fn share_directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.options.shared.push(directory.into());
+        self
+    }
+
+    /// Where notes about uploads are kept, so that one that was interrupted goes on in another process. Only this process
+    /// can go on with them if not set.
+    pub fn transfer_directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.options.transfer_directory = Some(directory.into());
+        self
+    }
+
     /// Connects, and waits until the broker has accepted this session.
     ///
     /// # Errors
@@ -259,8 +279,9 @@ impl MeshClientBuilder {
     /// Returns at once and connects in the background. Must be called in a tokio runtime.
     ///
     /// # Errors
-    /// [`ClientError::InvalidArgument`] when the broker's address is no `ws://` or `wss://` address, errors of the key store,
-    /// and [`ClientError::Journal`] when the directory of a persistent client is in use, somebody else's, or cannot be written.
+    /// [`ClientError::InvalidArgument`] when the broker's address is no `ws://` or `wss://` address or a directory to share
+    /// cannot be opened, errors of the key store, and [`ClientError::Journal`] when the directory of a persistent client is in
+    /// use, somebody else's, or cannot be written.
     pub fn start(self) -> Result<MeshClient, ClientError> {
         crate::connection::Address::parse(&self.identity.broker_url)?;
         let identity = Arc::new(self.identity);
@@ -284,6 +305,10 @@ impl MeshClientBuilder {
             secure.create_with_history(history)?;
         }
         let options = self.options;
+        let shared = match options.shared.as_slice() {
+            [] => None,
+            paths => Some(SharedDirectories::open(paths)?),
+        };
         let inner = Inner {
             identity,
             session_key,
@@ -306,6 +331,7 @@ impl MeshClientBuilder {
             keyed: watch::Sender::new(0),
             directory: Directory::default(),
             demand: Demand::default(),
+            shared,
             shutdown: CancellationToken::new(),
             options,
         };

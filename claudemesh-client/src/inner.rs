@@ -3,6 +3,7 @@
 use crate::acks::AckQueue;
 use crate::builder::Options;
 use crate::connection::Demand;
+use crate::files::SharedDirectories;
 use crate::inbox::{Inbox, Loan};
 use crate::journal::Journal;
 use crate::outbox::{ClearText, Outbox, PendingSend};
@@ -64,6 +65,8 @@ pub(crate) struct Inner {
     pub(crate) directory: Directory,
     /// Who waits for a connection.
     pub(crate) demand: Demand,
+    /// What this session shares with peers; nothing by default.
+    pub(crate) shared: Option<SharedDirectories>,
     pub(crate) shutdown: CancellationToken,
 }
 

@@ -9,11 +9,13 @@ mod audit;
 mod backup;
 mod direct;
 mod encoding;
+mod file;
 pub mod group;
 mod hello;
 mod interop;
 mod invite;
 mod keys;
+mod peer_files;
 mod request;
 mod safety;
 mod sealed_box;
@@ -29,6 +31,11 @@ pub use direct::{
     DirectMeta, Envelope, EnvelopeError, MetaHead, SenderProof, open_direct, open_meta, seal_direct, seal_meta,
 };
 pub use encoding::{decode_base64, decode_base64_url, encode_base64, encode_base64_url, random_bytes, random_id};
+pub use file::{
+    FILE_CHUNK_BYTES, FILE_HEADER_BYTES, FileError, FileKey, FileOpener, FileProofText, FileSealer,
+    MAX_FILE_CONTENT_BYTES, SEALED_CHUNK_BYTES, file_chunks, file_content_bytes, open_secretbox_file,
+    sealed_file_bytes,
+};
 pub use hello::{HELLO_SKEW_MS, HelloError, HelloV2, HelloV2Proof, hello_v1_text, sign_hello_v1, verify_hello_v1};
 pub use interop::{Opened, decode_plain_text, encode_plain_text, is_direct_target, open_incoming};
 #[doc(hidden)]
@@ -39,7 +46,10 @@ pub use invite::{
     seal_root_key,
 };
 pub use keys::{BoxPublicKey, BoxSecretKey, KeyError, PublicKey, SecretKey, Signature};
-pub use request::{REQUEST_SCHEME, REQUEST_SKEW_MS, RequestError, SignedRequest, sign_request};
+pub use peer_files::{PEER_ASK_SKEW_MS, PeerAsk, PeerAskError, PeerAsked};
+pub use request::{
+    REQUEST_SCHEME, REQUEST_SKEW_MS, RequestError, SignedRequest, request_digest, sign_request, sign_request_digest,
+};
 pub use safety::safety_number;
 #[doc(hidden)]
 pub use sealed_box::seal_to_box_with_ephemeral;

@@ -180,6 +180,49 @@ pub struct KeyGrantForward {
     pub grant: Value,
 }
 
+/// Another member asks for a file of this session's shared directories. Wire type: `peer_file_request_forward`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerFileRequestForward {
+    /// Who asks, as far as the broker knows: the session's key, else the member's.
+    pub requester_pubkey: KeyHex,
+    /// The path, if the question is not sealed.
+    #[serde(default)]
+    pub file_path: String,
+    /// The sealed question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<Base64>,
+    /// Goes back with the answer.
+    #[serde(default)]
+    pub relay_id: String,
+    /// The same, where original clients look for it.
+    #[serde(rename = "_reqId", default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+/// Another member asks for names in this session's shared directories. Wire type: `peer_dir_request_forward`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerDirRequestForward {
+    /// Who asks, as far as the broker knows: the session's key, else the member's.
+    pub requester_pubkey: KeyHex,
+    /// The directory, if the question is not sealed.
+    #[serde(default)]
+    pub dir_path: String,
+    /// Only names like this, if the question is not sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+    /// The sealed question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<Base64>,
+    /// Goes back with the answer.
+    #[serde(default)]
+    pub relay_id: String,
+    /// The same, where original clients look for it.
+    #[serde(rename = "_reqId", default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
 /// The broker is about to close the connection. Wire type: `going_away`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -261,6 +304,10 @@ server_frames! {
     KeyRequest(KeyRequestForward) = "key_request_forward";
     /// Another device grants keys.
     KeyGrant(KeyGrantForward) = "key_grant_forward";
+    /// Another member asks for a file.
+    PeerFileRequest(PeerFileRequestForward) = "peer_file_request_forward";
+    /// Another member asks for names of files.
+    PeerDirRequest(PeerDirRequestForward) = "peer_dir_request_forward";
     /// The broker is about to close the connection.
     GoingAway(GoingAway) = "going_away";
 }

@@ -24,6 +24,8 @@ pub mod caps {
     pub const RECEIPTS: &str = "receipts";
     /// Follows the group log of scheme `epoch/1`.
     pub const EPOCH_1: &str = "epoch/1";
+    /// Shares directories: is asked for files of its member.
+    pub const PEER_FILES: &str = "peer-files";
 }
 
 /// Asks for a nonce. Wire type: `hello_challenge`.

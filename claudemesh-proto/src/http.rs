@@ -357,3 +357,18 @@ pub struct Done {
     /// Always `true`.
     pub ok: bool,
 }
+
+/// `POST /upload?mesh=…&file=…&offset=…`, signed by the member that began the upload: one part of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PartTaken {
+    /// Always `true`.
+    pub ok: bool,
+    /// The file.
+    pub file_id: String,
+    /// How many of its bytes are safe.
+    pub received: u64,
+}
+
+/// Header of a request whose body is not read before its signature is checked: the body's SHA-256, in hexadecimal.
+pub const CONTENT_SHA256: &str = "x-content-sha256";

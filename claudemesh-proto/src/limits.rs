@@ -50,3 +50,13 @@ pub const MAX_LISTED_CONTEXTS: usize = 500;
 pub const MAX_LISTED_TASKS: usize = 100;
 /// Most tasks of one mesh that are open or claimed.
 pub const MAX_UNFINISHED_TASKS: usize = 10_000;
+/// Largest file that one member reads out of another's shared directory, in bytes.
+pub const MAX_PEER_FILE_BYTES: u64 = 1024 * 1024;
+/// Most of it in one answer, in bytes.
+pub const MAX_PEER_FILE_PART: usize = 512 * 1024;
+/// Most names in one answer of `list_peer_files`.
+pub const MAX_PEER_FILE_NAMES: usize = 500;
+/// Longest path of a peer's file, in bytes.
+pub const MAX_PEER_PATH_BYTES: usize = 4096;
+/// Longest time that a file that is not persistent may be kept, in seconds: 30 days.
+pub const MAX_FILE_LIFE_SECS: u64 = 30 * 24 * 3600;

@@ -59,6 +59,8 @@ pub enum Family {
     Groups,
     /// Shared key-value state.
     State,
+    /// Shared files, and files of peers.
+    Files,
     /// Members and what they let each other do.
     Members,
     /// The mesh as a whole.

@@ -55,6 +55,19 @@ macro_rules! for_each_operation {
             { mesh_execute, MeshExecute => SqlResult, "mesh_execute" => "mesh_query_result", Asked, Sql, WriteState, Write, Concurrent, Some("sql_executed"), Clear, 1 }
             { mesh_schema, MeshSchema => MeshSchemaResult, "mesh_schema" => "mesh_schema_result", Always, Sql, Member, Read, Concurrent, None, Clear, 1 }
 
+            { begin_upload, BeginUpload => UploadBegun, "begin_upload" => "upload_begun", Always, Files, Member, Write, Serial, None, Sealed, 2 }
+            { finish_upload, FinishUpload => UploadFinished, "finish_upload" => "upload_finished", Always, Files, Member, Write, Concurrent, Some("file_shared"), Sealed, 2 }
+            { cancel_upload, CancelUpload => UploadCancelled, "cancel_upload" => "upload_cancelled", Always, Files, Member, Write, Serial, None, Clear, 2 }
+            { get_file, GetFile => FileUrl, "get_file" => "file_url", Always, Files, Member, Read, Serial, None, Sealed, 1 }
+            { list_files, ListFiles => FileList, "list_files" => "file_list", Always, Files, Member, Read, Serial, None, Clear, 1 }
+            { file_status, FileStatus => FileStatusResult, "file_status" => "file_status_result", Always, Files, Member, Read, Serial, None, Clear, 1 }
+            { grant_file_access, GrantFileAccess => FileAccessGranted, "grant_file_access" => "grant_file_access_ok", Always, Files, Member, Write, Serial, Some("file_access_granted"), Sealed, 1 }
+            { delete_file, DeleteFile => FileDeleted, "delete_file" => "ack", Always, Files, Member, Write, Concurrent, Some("file_deleted"), Clear, 1 }
+            { peer_file_request, PeerFileRequest => PeerFileResult, "peer_file_request" => "peer_file_response_forward", Always, Files, Member, Write, Concurrent, None, Sealed, 1 }
+            { peer_file_response, PeerFileResponse => PeerAnswerTaken, "peer_file_response" => "peer_answer_taken", Asked, Files, Member, Write, Serial, None, Sealed, 2 }
+            { peer_dir_request, PeerDirRequest => PeerDirResult, "peer_dir_request" => "peer_dir_response_forward", Always, Files, Member, Write, Concurrent, None, Sealed, 1 }
+            { peer_dir_response, PeerDirResponse => PeerAnswerTaken, "peer_dir_response" => "peer_answer_taken", Asked, Files, Member, Write, Serial, None, Sealed, 2 }
+
             { list_members, ListMembers => MembersList, "list_members" => "members_list", Always, Members, Member, Read, Serial, None, Clear, 2 }
             { remove_member, RemoveMember => MemberRemoved, "remove_member" => "member_removed", Always, Members, Member, Write, Serial, Some("member_removed"), Clear, 2 }
             { set_grants, SetGrants => Grants, "set_grants" => "grants", Always, Members, Member, Write, Serial, Some("grants_set"), Clear, 2 }
@@ -124,6 +137,15 @@ macro_rules! for_each_tool {
             { subscribe, Subscribe => Subscribed, Streams, IDEMPOTENT, First, "tool subscribe" }
             { unsubscribe, Unsubscribe => Unsubscribed, Streams, IDEMPOTENT, First, "tool unsubscribe" }
             { list_streams, ListStreams => StreamList, Streams, READ_ONLY, First, "tool list_streams" }
+
+            { share_file, ShareFile => SharedFile, Files, ADDITIVE_OPEN, First, "file share" }
+            { get_file, FetchFile => FetchedFile, Files, ADDITIVE, Any, "file get" }
+            { list_files, ListFiles => FileList, Files, READ_ONLY, First, "file list" }
+            { file_status, FileStatusTool => FileStatusResult, Files, READ_ONLY, Any, "file status" }
+            { delete_file, DeleteFileTool => DeletedFile, Files, DESTRUCTIVE, Any, "file delete" }
+            { grant_file_access, GrantFile => GrantedFile, Files, IDEMPOTENT, Any, "file grant" }
+            { read_peer_file, ReadPeerFile => PeerFile, Files, READ_ONLY_OPEN, First, "file read" }
+            { list_peer_files, ListPeerFiles => PeerFiles, Files, READ_ONLY_OPEN, First, "file browse" }
 
             { mesh_info, MeshInfo => MeshInfoResult, Mesh, READ_ONLY, First, "info" }
             { mesh_stats, MeshStats => MeshStatsResult, Mesh, READ_ONLY, All, "tool mesh_stats" }

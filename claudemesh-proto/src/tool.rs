@@ -51,6 +51,11 @@ impl Safety {
         idempotent: true,
         open_world: false,
     };
+    /// Changes nothing, and asks other people's machines.
+    pub const READ_ONLY_OPEN: Self = Self {
+        open_world: true,
+        ..Self::READ_ONLY
+    };
     /// Adds something each time.
     pub const ADDITIVE: Self = Self {
         read_only: false,

@@ -1,3 +1,5 @@
-//! What a mesh keeps outside of the broker's own tables: each kind has a trait, an embedded half and a server half.
+//! What a mesh keeps outside of the broker's own tables. Each backend is a trait with an embedded implementation, which
+//! needs nothing installed, and one that uses a server.
 
+pub mod blob;
 pub mod sql;

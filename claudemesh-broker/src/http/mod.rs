@@ -4,6 +4,7 @@ pub(crate) mod body;
 mod claim;
 mod common;
 pub mod error;
+mod files;
 mod health;
 mod hook;
 mod invites;
@@ -12,6 +13,7 @@ mod members;
 mod meshes;
 mod page;
 mod settings;
+pub(crate) mod transfer;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -49,6 +51,8 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
             "/mesh/{mesh}/member/{member}",
             patch(members::edit).delete(members::remove),
         )
+        .route("/upload", post(files::upload))
+        .route("/download/{file}", get(files::download))
         .route("/mesh/{mesh}/settings", patch(settings::edit))
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
@@ -81,7 +85,7 @@ async fn around(State(gateway): State<Arc<Gateway>>, request: Request, next: Nex
     );
     headers.insert(
         header::ACCESS_CONTROL_ALLOW_HEADERS,
-        HeaderValue::from_static("Authorization, Content-Type"),
+        HeaderValue::from_static("Authorization, Content-Type, Range, X-Content-SHA256"),
     );
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let endpoint = route.as_ref().map_or("other", MatchedPath::as_str);

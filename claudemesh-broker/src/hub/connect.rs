@@ -80,6 +80,7 @@ pub async fn connect(
         member_key: member_key.clone(),
         session_key: hello.session_pubkey.clone(),
         protocol,
+        origin: hello.origin.clone().filter(|_| protocol >= PROTOCOL_VERSION),
         caps: hello.caps.clone(),
         observer: hello.observer,
         outbound,

@@ -23,6 +23,7 @@ impl Handle<MeshInfo> for Broker {
             .or_frame()?;
         // An overview without the tables is better than none.
         let tables = cx.broker.sql.schema(mesh).await.unwrap_or_default();
+        let file_count = cx.file_count().await?;
         let state = cx.session.mesh.lock();
         let overview = state.mesh.overview_for(&cx.session.presence);
         let facts = state.mesh.facts();
@@ -45,6 +46,7 @@ impl Handle<MeshInfo> for Broker {
                 .into_iter()
                 .map(|stream| stream.row.name.clone())
                 .collect(),
+            file_count,
             your_name: overview.your_name,
             your_groups: overview.your_groups,
             ..MeshInfoResult::default()

@@ -5,12 +5,14 @@
 
 mod audit;
 mod contexts;
+mod files;
 mod group_keys;
 mod groups;
 mod members;
 mod memory;
 mod mesh;
 mod messaging;
+mod peer_files;
 mod profile;
 mod sql;
 mod state;
@@ -19,6 +21,7 @@ mod task_rules;
 mod tasks;
 mod text;
 
+pub(crate) use files::{blob_failure, busy};
 pub(crate) use group_keys::catch_up;
 pub(crate) use group_keys::epoch_head;
 pub(crate) use tasks::{end_claims, tell_freed};

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use claudemesh_crypto::{
     BoxPublicKey, BoxSecretKey, decode_base64_url, encode_base64_url, open_sealed, random_bytes, seal_to_box,
 };
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 /// Name of the key's file in the data directory.
@@ -99,6 +100,17 @@ impl BrokerKey {
         }
         let key = EncryptionKey::from_hex(text.trim()).ok_or_else(|| BrokerKeyError::Damaged(path.clone()))?;
         Ok(Self::from_bytes(&key))
+    }
+
+    /// Another key, for this purpose only.
+    #[must_use]
+    pub fn derive(&self, purpose: &[u8]) -> [u8; 32] {
+        // A key of 32 random bytes: hashing it with the purpose is all that is needed.
+        Sha256::new()
+            .chain_update(purpose)
+            .chain_update(self.secret.to_bytes())
+            .finalize()
+            .into()
     }
 
     /// Seals a secret for the broker itself.

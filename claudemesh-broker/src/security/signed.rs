@@ -5,8 +5,10 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
 use claudemesh_crypto::{RequestError, SignedRequest};
 use claudemesh_proto::ErrorCode;
+use claudemesh_proto::http::CONTENT_SHA256;
 use claudemesh_proto::model::{KeyHex, MeshId};
 use serde::de::DeserializeOwned;
 
@@ -42,19 +44,10 @@ impl FromRequest<Arc<Gateway>> for Signed {
 
     async fn from_request(request: Request, _: &Arc<Gateway>) -> Result<Self, Failure> {
         let (parts, body) = request.into_parts();
-        let unsigned = || {
-            Failure::of(
-                ErrorCode::Unauthorized,
-                "this request must be signed: Authorization is missing",
-            )
-        };
-        let header = parts.headers.get(AUTHORIZATION).ok_or_else(unsigned)?;
-        let header = header.to_str().map_err(|_| unsigned())?;
-        let proof = SignedRequest::from_header(header).map_err(refusal)?;
+        let proof = read_proof(&parts)?;
         let body = read_body(body).await?;
-        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let key = proof
-            .verify(parts.method.as_str(), path, &body, now_ms())
+            .verify(parts.method.as_str(), path_of(&parts), &body, now_ms())
             .map_err(refusal)?;
         Ok(Self {
             key: KeyHex(key.to_string()),
@@ -63,6 +56,61 @@ impl FromRequest<Arc<Gateway>> for Signed {
             timestamp_ms: proof.timestamp_ms,
         })
     }
+}
+
+/// Checks the signature of a request before its body has come. Gives the digest that the body must have: the one that the
+/// header `X-Content-SHA256` announces.
+///
+/// # Errors
+/// `unauthorized` without a signature; those of a wrong one; `invalid_request` without a digest.
+pub(crate) fn read_head(parts: &Parts) -> Result<(Signed, [u8; 32]), Failure> {
+    let proof = read_proof(parts)?;
+    let digest = parts
+        .headers
+        .get(CONTENT_SHA256)
+        .and_then(|value| decode_digest(value.as_bytes()));
+    let digest = digest.ok_or_else(|| {
+        let text = "X-Content-SHA256 must be the body's SHA-256 in 64 hexadecimal characters";
+        Failure::of(ErrorCode::InvalidRequest, text)
+    })?;
+    let key = proof
+        .verify_digest(parts.method.as_str(), path_of(parts), &digest, now_ms())
+        .map_err(refusal)?;
+    let signed = Signed {
+        key: KeyHex(key.to_string()),
+        body: Bytes::new(),
+        nonce: proof.nonce,
+        timestamp_ms: proof.timestamp_ms,
+    };
+    Ok((signed, digest))
+}
+
+fn decode_digest(text: &[u8]) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    if text.len() != 64 {
+        return None;
+    }
+    for (byte, pair) in digest.iter_mut().zip(text.chunks_exact(2)) {
+        let digit = |c: u8| char::from(c).to_digit(16);
+        *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()?;
+    }
+    Some(digest)
+}
+
+fn read_proof(parts: &Parts) -> Result<SignedRequest, Failure> {
+    let unsigned = || {
+        Failure::of(
+            ErrorCode::Unauthorized,
+            "this request must be signed: Authorization is missing",
+        )
+    };
+    let header = parts.headers.get(AUTHORIZATION).ok_or_else(unsigned)?;
+    let header = header.to_str().map_err(|_| unsigned())?;
+    SignedRequest::from_header(header).map_err(refusal)
+}
+
+fn path_of(parts: &Parts) -> &str {
+    parts.uri.path_and_query().map_or("/", |path| path.as_str())
 }
 
 fn refusal(error: RequestError) -> Failure {

@@ -13,6 +13,7 @@ mod contexts;
 mod dialect;
 mod direct;
 mod error;
+mod files;
 mod fulltext;
 mod group;
 mod invites;
@@ -30,6 +31,7 @@ pub use audit::{AuditEvent, AuditPage, AuditRow, AuditVerdict};
 pub use committer::{AnyValue, CommitStats, Committer, Completion, CustomWrite, Outcome, Recorded, Write, WriteKind};
 pub use contexts::{ContextRow, NewContext};
 pub use error::StoreError;
+pub use files::{FileAccessRow, FileGarbage, FileGrant, FileKeyRow, FileQuery, FileRow, UploadLimits};
 pub use fulltext::{Found, Query, SearchFilter};
 pub use group::{
     AppendGroup, Appended, GroupCursor, GroupEntryRow, GroupHeadRow, KeyRequestRow, SealFilter, StoredGrant,

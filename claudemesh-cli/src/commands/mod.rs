@@ -6,6 +6,7 @@ mod confirm;
 mod context;
 mod create;
 mod enrol;
+mod file;
 mod grants;
 mod inbox;
 mod info;
@@ -120,6 +121,8 @@ commands! {
     Context(context::ContextArgs) => context::run;
     /// Hand out work and take it on
     Task(task::TaskArgs) => task::run;
+    /// Share, fetch and manage encrypted files, and read files of peers
+    File(file::FileArgs) => file::run;
     /// Show what a mesh holds
     Info(info::InfoArgs) => info::run;
     /// Check the connection to each mesh, or how far a message has come

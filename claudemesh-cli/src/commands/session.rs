@@ -154,6 +154,7 @@ pub(crate) fn key_store(config: &Config) -> Arc<FileKeyStore> {
 pub(crate) fn builder(config: &Config, identity: Identity) -> MeshClientBuilder {
     MeshClient::builder(identity)
         .key_store(key_store(config))
+        .transfer_directory(config.uploads_dir())
         .connect_timeout(CONNECT_TIMEOUT)
         .peer_type("human")
         .channel("terminal")

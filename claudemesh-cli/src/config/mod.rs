@@ -77,6 +77,12 @@ impl Config {
         self.dir.join("sessions")
     }
 
+    /// Directory of notes about uploads that were interrupted.
+    #[must_use]
+    pub fn uploads_dir(&self) -> PathBuf {
+        self.dir.join("uploads")
+    }
+
     /// What the file said.
     #[must_use]
     pub fn file(&self) -> &ConfigFile {

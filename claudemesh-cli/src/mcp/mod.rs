@@ -7,6 +7,7 @@
 //! | `server` | the protocol's requests |
 //! | `catalog` | the list of tools, from the tool table |
 //! | `call` | one call of a tool |
+//! | `progress` | notices of how far a call has come |
 //! | `delivery` | received messages on their way to the model |
 //! | `surface` | the ways to put a message in front of the model |
 //! | `mail` | messages that no surface took, and those that were shown and not yet read |
@@ -21,6 +22,7 @@ mod instructions;
 mod mail;
 mod notices;
 mod problem;
+mod progress;
 mod render;
 mod server;
 mod session;
@@ -30,6 +32,7 @@ mod written;
 use crate::{CliError, Config};
 use rmcp::ServiceExt;
 use rmcp::transport::async_rw::AsyncRwTransport;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +45,8 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 pub struct Options {
     /// Serve this mesh only.
     pub mesh: Option<String>,
+    /// Directories that members with the `file-read` grant may read.
+    pub share: Vec<PathBuf>,
 }
 
 /// Serves until the agent closes standard input or a signal asks to stop, then ends the process with code 0.
@@ -52,8 +57,9 @@ pub async fn run(config: &Config, options: Options) -> Result<(), CliError> {
     if options.mesh.is_some() {
         config.mesh(options.mesh.as_deref())?;
     }
+    check_shared(&options.share)?;
     let mut stop = Stop::listen()?;
-    let server = server::Server::start(config, options.mesh);
+    let server = server::Server::start(config, options);
     let closing = server.clone();
     let ended = CancellationToken::new();
     let serving = async {
@@ -72,6 +78,17 @@ pub async fn run(config: &Config, options: Options) -> Result<(), CliError> {
     let _ = timeout(CLOSE_LIMIT, closing.close()).await;
     // A read of standard input cannot be cancelled: an orderly end of the runtime would wait for the host's next line.
     std::process::exit(0);
+}
+
+/// Says now what would otherwise make every mesh unusable.
+fn check_shared(directories: &[PathBuf]) -> Result<(), CliError> {
+    for directory in directories {
+        if !directory.is_dir() {
+            let text = format!("--share {}: there is no such directory.", directory.display());
+            return Err(CliError::usage(text, "Name a directory that exists.".to_owned()));
+        }
+    }
+    Ok(())
 }
 
 /// Signals that ask to stop: hosts send SIGINT, terminals that close SIGHUP.

@@ -1,11 +1,12 @@
 //! The protocol's requests.
 
+use super::Options;
 use super::delivery::{Desk, Ladder};
 use super::mail::MESSAGES_KEY;
 use super::session::{Joined, Who};
 use super::surface::{CAPABILITY, Channel, InboxSocket, MeshIds, Surface};
 use super::written::{Unwritten, messages_in};
-use super::{call, catalog, instructions};
+use super::{call, catalog, instructions, progress};
 use crate::Config;
 use claudemesh_client::Meshes;
 use rmcp::model::{
@@ -29,7 +30,7 @@ pub(super) struct Server {
 
 struct Shared {
     dir: PathBuf,
-    only: Option<String>,
+    options: Options,
     who: Who,
     joined: Mutex<Arc<Joined>>,
     mesh_ids: MeshIds,
@@ -42,12 +43,12 @@ struct Shared {
 
 impl Server {
     /// Starts to connect to the meshes of the configuration.
-    pub(super) fn start(config: &Config, only: Option<String>) -> Self {
+    pub(super) fn start(config: &Config, options: Options) -> Self {
         let who = Who::new(config);
         let chosen = config
             .meshes()
             .iter()
-            .filter(|mesh| only.as_ref().is_none_or(|slug| *slug == mesh.slug));
+            .filter(|mesh| options.mesh.as_ref().is_none_or(|slug| *slug == mesh.slug));
         let slugs: Vec<String> = chosen.map(|mesh| mesh.slug.clone()).collect();
         let shared = Shared {
             dir: config.dir().to_owned(),
@@ -59,7 +60,7 @@ impl Server {
             joined: Mutex::default(),
             mesh_ids: MeshIds::default(),
             who,
-            only,
+            options,
         };
         let server = Self {
             shared: Arc::new(shared),
@@ -76,7 +77,7 @@ impl Server {
             .iter()
             .map(|mesh| (mesh.slug.clone(), mesh.mesh_id.clone()));
         shared.mesh_ids.learn(ids);
-        Joined::start(config, shared.only.as_deref(), &shared.who, |client, events| {
+        Joined::start(config, &shared.options, &shared.who, |client, events| {
             shared.desk.follow(client, events)
         })
     }
@@ -157,7 +158,16 @@ impl ServerHandler for Server {
     ) -> Result<CallToolResponse, ErrorData> {
         let mail = &self.shared.desk.mail;
         let joined = self.joined();
-        let ended = call::run(&joined, mail, &request.name, request.arguments.unwrap_or_default()).await;
+        let calling = call::run(&joined, mail, &request.name, request.arguments.unwrap_or_default());
+        let told = progress::told(&context, calling);
+        let ended = match progress::can_be_cut_off(&request.name) {
+            false => told.await,
+            true => tokio::select! {
+                ended = told => ended,
+                // What has come so far is kept, and the next call goes on from there.
+                () = context.ct.cancelled() => Err("cancelled".to_owned()),
+            },
+        };
         // The host drops the result of a call that it has cancelled.
         let attachment = if context.ct.is_cancelled() {
             None

@@ -1,5 +1,6 @@
 //! Who this session is, and its connections to the joined meshes.
 
+use super::Options;
 use crate::Config;
 use crate::config::{MeshEntry, env};
 use claudemesh_client::secure::FileKeyStore;
@@ -126,7 +127,7 @@ impl Joined {
     /// from the beginning on to `follow`.
     pub(super) fn start(
         config: &Config,
-        only: Option<&str>,
+        options: &Options,
         who: &Who,
         mut follow: impl FnMut(MeshClient, EventStream),
     ) -> Self {
@@ -135,9 +136,9 @@ impl Joined {
         for mesh in config
             .meshes()
             .iter()
-            .filter(|mesh| only.is_none_or(|slug| slug == mesh.slug))
+            .filter(|mesh| options.mesh.as_ref().is_none_or(|slug| *slug == mesh.slug))
         {
-            match connect(config, mesh, who, keys.clone()) {
+            match connect(config, mesh, who, options, keys.clone()) {
                 Ok(client) => {
                     let events = client.events();
                     follow(client.clone(), events);
@@ -156,7 +157,13 @@ impl Joined {
     }
 }
 
-fn connect(config: &Config, mesh: &MeshEntry, who: &Who, keys: Arc<FileKeyStore>) -> Result<MeshClient, String> {
+fn connect(
+    config: &Config,
+    mesh: &MeshEntry,
+    who: &Who,
+    options: &Options,
+    keys: Arc<FileKeyStore>,
+) -> Result<MeshClient, String> {
     let mut identity = config
         .identity(mesh)
         .map_err(|error| format!("{error} {}", error.next_step()))?;
@@ -167,7 +174,12 @@ fn connect(config: &Config, mesh: &MeshEntry, who: &Who, keys: Arc<FileKeyStore>
             .and_then(|name| name.as_str())
             .map(str::to_owned);
     }
-    let start = |identity| who.introduce(identity, keys.clone());
+    let start = |identity| {
+        let builder = who
+            .introduce(identity, keys.clone())
+            .transfer_directory(config.uploads_dir());
+        options.share.iter().fold(builder, MeshClientBuilder::share_directory)
+    };
     let persistent = start(identity.clone()).persistent_pool(config.sessions_dir());
     match persistent.start() {
         // Better a session that forgets what it had when it is killed than none.

@@ -12,7 +12,7 @@ use claudemesh_client::secure::FileKeyStore;
 use claudemesh_client::{Identity, MeshClient};
 use rmcp::model::{
     CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, CustomNotification, Implementation,
-    ProtocolVersion,
+    ProgressNotificationParam, ProtocolVersion,
 };
 use rmcp::service::{NotificationContext, RunningService};
 use rmcp::transport::TokioChildProcess;
@@ -69,6 +69,7 @@ pub struct Person {
     pub name: String,
     home: TempDir,
     variables: Vec<(String, String)>,
+    words: Vec<String>,
 }
 
 impl Person {
@@ -77,6 +78,7 @@ impl Person {
             name: name.to_owned(),
             home: tempfile::tempdir().unwrap(),
             variables: Vec::new(),
+            words: Vec::new(),
         }
     }
 
@@ -91,6 +93,12 @@ impl Person {
     /// A variable in the environment of the server.
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// An argument of `claudemesh mcp`.
+    pub fn with_word(mut self, word: &str) -> Self {
+        self.words.push(word.to_owned());
         self
     }
 
@@ -113,6 +121,7 @@ impl Person {
         let mut command = Command::new(env!("CARGO_BIN_EXE_claudemesh"));
         command
             .arg("mcp")
+            .args(&self.words)
             .env_clear()
             .env("HOME", self.home.path())
             .env("CLAUDEMESH_CONFIG_DIR", self.dir());
@@ -192,12 +201,15 @@ pub async fn ana_and_ben() -> (Hub, Person, Person) {
 pub struct Host {
     pub client: RunningService<RoleClient, Ears>,
     pub heard: UnboundedReceiver<CustomNotification>,
+    /// How far calls have come: done and total.
+    pub progress: UnboundedReceiver<(f64, Option<f64>)>,
 }
 
 /// Hears notifications.
 pub struct Ears {
     channels: bool,
     heard: UnboundedSender<CustomNotification>,
+    progress: UnboundedSender<(f64, Option<f64>)>,
 }
 
 impl ClientHandler for Ears {
@@ -210,6 +222,10 @@ impl ClientHandler for Ears {
             .with_protocol_version(ProtocolVersion::V_2025_11_25)
     }
 
+    async fn on_progress(&self, notice: ProgressNotificationParam, _: NotificationContext<RoleClient>) {
+        let _ = self.progress.send((notice.progress, notice.total));
+    }
+
     async fn on_custom_notification(&self, notification: CustomNotification, _: NotificationContext<RoleClient>) {
         let _ = self.heard.send(notification);
     }
@@ -218,19 +234,25 @@ impl ClientHandler for Ears {
 impl Host {
     async fn start(person: &Person, channels: bool) -> Self {
         let (sender, heard) = unbounded_channel();
+        let (reports, progress) = unbounded_channel();
         let transport = TokioChildProcess::new(person.command()).unwrap();
         let client = timeout(
             PATIENCE,
             Ears {
                 channels,
                 heard: sender,
+                progress: reports,
             }
             .serve(transport),
         )
         .await
         .unwrap()
         .unwrap();
-        let host = Self { client, heard };
+        let host = Self {
+            client,
+            heard,
+            progress,
+        };
         // Without a mesh, or with the broker away, this fails: connected or not is not this function's business.
         let _ = host.call("list_peers", json!({})).await;
         host

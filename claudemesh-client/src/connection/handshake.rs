@@ -201,7 +201,7 @@ fn hello_v2(inner: &Inner, address: &Address, challenge: Challenge) -> Result<He
         timestamp: as_number(timestamp_ms),
         signature: proof.signature.to_string(),
         protocol: Some(PROTOCOL_VERSION),
-        caps: [caps::ACK, caps::RECEIPTS, caps::EPOCH_1].map(str::to_owned).to_vec(),
+        caps: capabilities(inner),
         session_signature: Some(HexSignature(proof.session_signature.to_string())),
         origin: Some(address.origin.clone()),
         nonce: Some(challenge.nonce),
@@ -213,6 +213,12 @@ fn hello_v2(inner: &Inner, address: &Address, challenge: Challenge) -> Result<He
         }),
         ..hello(inner)
     })
+}
+
+fn capabilities(inner: &Inner) -> Vec<String> {
+    let shares = inner.shared.is_some().then_some(caps::PEER_FILES);
+    let all = [caps::ACK, caps::RECEIPTS, caps::EPOCH_1].into_iter().chain(shares);
+    all.map(str::to_owned).collect()
 }
 
 fn hello_v1(inner: &Inner) -> Hello {

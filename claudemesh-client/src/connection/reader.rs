@@ -4,6 +4,7 @@ use super::handshake::Established;
 use super::receive::Job;
 use super::socket::{Incoming, Socket, describe, describe_close};
 use super::{End, restore, writer};
+use crate::files::{self, Asked};
 use crate::inner::Inner;
 use crate::outbox::{ClearText, Refused};
 use crate::pending::lock;
@@ -150,7 +151,9 @@ impl Reader<'_> {
         if kind == SendEnvelope::META.reply_type && self.send_acknowledged(request_id.as_deref(), &body) {
             return ControlFlow::Continue(());
         }
-        if let Some(id) = &request_id {
+        // Questions of peers carry the id that their answer must bring back, not one of ours.
+        let is_question = matches!(kind.as_str(), "peer_file_request_forward" | "peer_dir_request_forward");
+        if let Some(id) = request_id.as_ref().filter(|_| !is_question) {
             if !self.inner.pending.resolve(id, &kind, body) {
                 tracing::debug!(kind, id, "a reply came too late");
             }
@@ -242,6 +245,14 @@ impl Reader<'_> {
             }
             ServerFrame::StreamLagged(lagged) => {
                 self.inner.stream_missed(&lagged.stream, Some(lagged.missed));
+                ControlFlow::Continue(())
+            }
+            ServerFrame::PeerFileRequest(request) => {
+                files::answer(self.inner.clone(), Asked::File(request));
+                ControlFlow::Continue(())
+            }
+            ServerFrame::PeerDirRequest(request) => {
+                files::answer(self.inner.clone(), Asked::Dir(request));
                 ControlFlow::Continue(())
             }
             ServerFrame::GoingAway(going) => {

@@ -45,6 +45,10 @@ impl BrokerHttp {
         })
     }
 
+    pub(super) fn client(&self) -> &reqwest::Client {
+        &self.client
+    }
+
     /// Where requests go, without a slash at the end.
     #[must_use]
     pub fn base_url(&self) -> &str {
@@ -99,7 +103,7 @@ fn base_of(broker_url: &str) -> Result<String, ClientError> {
     Ok(format!("{scheme}://{rest}"))
 }
 
-async fn read<T: DeserializeOwned>(mut response: Response) -> Result<T, ClientError> {
+pub(super) async fn read<T: DeserializeOwned>(mut response: Response) -> Result<T, ClientError> {
     let status = response.status();
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| failure(&error))? {
@@ -139,7 +143,7 @@ fn refusal(status: u16, error: HttpError) -> ClientError {
     frame.into()
 }
 
-fn failure(error: &reqwest::Error) -> ClientError {
+pub(super) fn failure(error: &reqwest::Error) -> ClientError {
     let mut message = if error.is_timeout() {
         format!("the broker did not answer within {} s", LIMIT.as_secs())
     } else {

@@ -46,6 +46,18 @@ macro_rules! method_of {
     (cancel_task, $client:expr, $params:expr) => {
         $client.cancel_task_tool($params).await
     };
+    (get_file, $client:expr, $params:expr) => {
+        $client.fetch_file($params).await
+    };
+    (file_status, $client:expr, $params:expr) => {
+        $client.file_status_tool($params).await
+    };
+    (delete_file, $client:expr, $params:expr) => {
+        $client.delete_file_tool($params).await
+    };
+    (grant_file_access, $client:expr, $params:expr) => {
+        $client.grant_file($params).await
+    };
     ($operation:ident, $client:expr, $params:expr) => {
         $client.$operation($params).await
     };

@@ -1,5 +1,6 @@
 //! What happened is on record.
 
+use super::files::share;
 use super::kit::*;
 use claudemesh_broker::config::Config;
 use claudemesh_broker::security::rate_limit::Limit;
@@ -7,8 +8,9 @@ use claudemesh_client::MeshClient;
 use claudemesh_client::flows::{InviteOptions, create_invite};
 use claudemesh_client::proto::model::{Capability, GroupName, Priority};
 use claudemesh_client::proto::ops::{
-    AuditQuery, AuditResult, AuditVerify, DeleteState, JoinGroup, LeaveGroup, RemoveMember, SetGrants, SetState,
+    AuditQuery, AuditResult, AuditVerify, DeleteFile, DeleteState, JoinGroup, LeaveGroup, RemoveMember, SetGrants, SetState,
 };
+use claudemesh_client::proto::tools::GrantFile;
 use claudemesh_client::proto::{ErrorCode, operations};
 use serde_json::json;
 
@@ -53,6 +55,14 @@ pub async fn defect_114_everything_that_counts_is_on_record(database: Database) 
         .revoke_invite(&identity.member, &identity.mesh_id, &invite.invite_id)
         .await
         .unwrap();
+    let desk = tempfile::NamedTempFile::new().unwrap();
+    let shared = ana.share_file(share(&desk.path().to_string_lossy(), Some("ben"))).await.unwrap();
+    let granted = GrantFile {
+        file_id: shared.id.clone(),
+        to: "cara".to_owned(),
+    };
+    ana.grant_file(granted).await.unwrap();
+    ana.request(DeleteFile { file_id: shared.id }).await.unwrap();
     let member_id = cara.person.identity.member_id.clone();
     ana.request(RemoveMember { member_id }).await.unwrap();
 

@@ -632,6 +632,11 @@ impl Socket {
 
     /// A client of version 2 that acknowledges nothing by itself.
     pub async fn v2(lab: &Lab, person: &Person, session: &SecretKey) -> Self {
+        Self::v2_with(lab, person, session, &["ack", "receipts"]).await
+    }
+
+    /// The same with these capabilities.
+    pub async fn v2_with(lab: &Lab, person: &Person, session: &SecretKey, caps: &[&str]) -> Self {
         let mut socket = Self::open(lab).await;
         socket.send(&json!({ "type": "hello_challenge" })).await;
         let nonce = socket.next_of("challenge").await["nonce"].as_str().unwrap().to_owned();
@@ -651,7 +656,7 @@ impl Socket {
         let hello = json!({
             "type": "hello",
             "protocol": 2,
-            "caps": ["ack", "receipts"],
+            "caps": caps,
             "meshId": identity.mesh_id,
             "memberId": identity.member_id,
             "pubkey": person.key(),

@@ -9,7 +9,7 @@ macro_rules! modules {
 modules! {
     ladder offline restart priorities sessions hidden grants names state presence members invites encryption audit original
     overview tools crowd large restored enrolment admission tampering
-    memory contexts tasks streams sql
+    memory contexts tasks streams sql files peer_files
 }
 
 /// The suite: `suite!([attribute] path::to::a::fresh::database)`.
@@ -186,6 +186,26 @@ macro_rules! suite {
             tampering {
                 every_audited_operation_leaves_an_entry
                 what_is_changed_behind_the_back_is_found
+            }
+            files {
+                defect_049_a_file_goes_to_whom_it_was_shared_with
+                files_are_found
+                defect_048_cli_18_an_owner_opens_and_grants_after_a_restart
+                defect_021_022_only_who_may_grants_deletes_and_looks
+                defect_016_047_sub_e_23_cli_42_nothing_comes_or_goes_without_a_proof
+                an_address_ends
+                an_upload_goes_on_where_it_stopped
+                a_file_that_changed_meanwhile_is_uploaded_anew
+                transfers_survive_a_restart_of_the_broker
+                a_download_goes_on_where_it_stopped
+                what_is_altered_at_the_broker_is_found
+                defect_053_what_is_over_is_removed
+                limits_are_kept_and_named
+            }
+            peer_files {
+                defect_050_cli_26_cli_38_files_are_read_from_shared_directories_only
+                defect_018_only_who_was_asked_answers
+                a_question_is_answered_once_and_to_its_member
             }
         }
     };

@@ -1,5 +1,6 @@
 //! The audit log shows what was done to it.
 
+use super::files::share;
 use super::kit::*;
 use claudemesh_broker::security::rate_limit::Limit;
 use claudemesh_client::MeshClient;
@@ -7,9 +8,10 @@ use claudemesh_client::flows::{InviteOptions, create_invite};
 use claudemesh_client::proto::model::{Capability, DeliveryStage, GroupName, Priority, SqlValue};
 use claudemesh_client::proto::operations;
 use claudemesh_client::proto::ops::{
-    AuditQuery, AuditVerify, AuditVerifyResult, CancelTask, ClaimTask, CompleteTask, CreateStream, CreateTask, DeleteState,
-    Forget, JoinGroup, LeaveGroup, MeshExecute, ReleaseTask, Remember, RemoveMember, SetGrants, SetState,
+    AuditQuery, AuditVerify, AuditVerifyResult, CancelTask, ClaimTask, CompleteTask, CreateStream, CreateTask, DeleteFile,
+    DeleteState, Forget, JoinGroup, LeaveGroup, MeshExecute, ReleaseTask, Remember, RemoveMember, SetGrants, SetState,
 };
+use claudemesh_client::proto::tools::GrantFile;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
@@ -33,6 +35,7 @@ pub async fn every_audited_operation_leaves_an_entry(database: Database) {
     let (lab, Three { ana, ben, cara }) = Lab::with_three_and(database, generous).await;
     // State is kept in the clear; the log must not keep it for ever.
     let secret = "a value that is nobody's business";
+    let mut file = String::new();
     for meta in operations().iter().filter(|meta| meta.audit.is_some()) {
         let event_type = meta.audit.unwrap();
         let before = total(&ben, event_type).await;
@@ -120,6 +123,15 @@ pub async fn every_audited_operation_leaves_an_entry(database: Database) {
                     }
                 }
             }
+            "finish_upload" => {
+                let desk = tempfile::NamedTempFile::new().unwrap();
+                file = ana.share_file(share(&desk.path().to_string_lossy(), Some("ben"))).await.unwrap().id;
+            }
+            "grant_file_access" => {
+                let (file_id, to) = (file.clone(), "cara".to_owned());
+                ana.grant_file(GrantFile { file_id, to }).await.unwrap();
+            }
+            "delete_file" => drop(ana.delete_file(DeleteFile { file_id: file.clone() }).await.unwrap()),
             other => panic!("{other} is audited: call it here"),
         }
         assert!(total(&ben, event_type).await > before, "{event_type} is not on record");

@@ -1,9 +1,11 @@
 //! Every tool of the table by its name, with arguments made from its schema.
 
+use super::files::share;
 use super::kit::*;
 use claudemesh_client::ClientError;
-use claudemesh_client::proto::model::Priority;
-use claudemesh_client::proto::schema;
+use claudemesh_client::proto::model::{Capability, Priority};
+use claudemesh_client::proto::ops::SetGrants;
+use claudemesh_client::proto::{Family, schema};
 use serde_json::{Map, Value, json};
 
 /// A value that fits the schema.
@@ -89,6 +91,14 @@ pub async fn every_tool_works_and_names_what_is_wrong(database: Database) {
             arguments["message"] = json!(text);
         }
     };
+    let desk = tempfile::tempdir().unwrap();
+    let path = |name: &str| desk.path().join(name).to_string_lossy().into_owned();
+    std::fs::create_dir(path("shared")).unwrap();
+    std::fs::write(path("shared/notes.md"), "notes").unwrap();
+    let serving = ben.person.builder().observer(true).share_directory(path("shared"));
+    let _serving = serving.connect().await.unwrap();
+    let grants = [(ana.key(), Some(vec![Capability::FileRead, Capability::Dm, Capability::Read]))].into();
+    ben.request(SetGrants { grants }).await.unwrap();
     for tool in schema::tools() {
         let name = tool.meta.name;
         let params = tool.params.to_value();
@@ -96,6 +106,23 @@ pub async fn every_tool_works_and_names_what_is_wrong(database: Database) {
         for all in [false, true] {
             let mut valid = arguments(&params, all);
             meant(name, &mut valid).await;
+            if tool.meta.family == Family::Files {
+                let file = ana.share_file(share(&path("shared/notes.md"), None)).await.unwrap();
+                for (argument, value) in [
+                    ("id", json!(file.id)),
+                    ("fileId", json!(file.id)),
+                    ("save_to", json!(path(&file.id))),
+                    ("peer", json!("ben")),
+                    ("path", json!(if name == "share_file" { path("shared/notes.md") } else { "notes.md".to_owned() })),
+                ] {
+                    if valid.get(argument).is_some() {
+                        valid[argument] = value;
+                    }
+                }
+                if name == "list_peer_files" {
+                    valid["path"] = json!(".");
+                }
+            }
             let result = within(name, ana.call_tool(name, valid.clone())).await;
             let result = result.unwrap_or_else(|error| panic!("{name} {valid}: {error}"));
             if let Err(error) = output.validate(&result) {

@@ -2,6 +2,7 @@
 
 mod audit;
 mod contexts;
+mod files;
 mod group_keys;
 mod groups;
 mod members;
@@ -11,11 +12,12 @@ mod messaging;
 mod profile;
 mod sql;
 mod state;
-mod tasks;
 mod streams;
+mod tasks;
 
 pub use audit::*;
 pub use contexts::*;
+pub use files::*;
 pub use group_keys::*;
 pub use groups::*;
 pub use members::*;
@@ -25,5 +27,5 @@ pub use messaging::*;
 pub use profile::*;
 pub use sql::*;
 pub use state::*;
-pub use tasks::*;
 pub use streams::*;
+pub use tasks::*;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-pub use files::FileSettings;
+pub use files::{FileSettings, S3Secret, S3Settings};
 
 use claudemesh_proto::RateClass;
 use claudemesh_proto::limits::MAX_FRAME_BYTES;

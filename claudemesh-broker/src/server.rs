@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::backends::blob::DirectoryBlobs;
+use crate::backends::blob::{BlobStore, DirectoryBlobs};
 use crate::backends::sql::postgres::PostgresSql;
 use crate::backends::sql::sqlite::SqliteSql;
 use crate::backends::sql::{SharedSql, SqlError};
@@ -63,6 +63,9 @@ pub enum StartError {
     /// The broker's key cannot be used.
     #[error(transparent)]
     Key(#[from] BrokerKeyError),
+    /// The store for files cannot be used.
+    #[error("cannot use the store for files: {0}")]
+    Blobs(String),
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -106,12 +109,9 @@ impl Broker {
         metrics.set_database_up(true);
         let sql = open_shared_sql(&config)?;
         let hub = Arc::new(Hub::default());
-        let blobs = DirectoryBlobs::new(config.data_dir.join("files"));
-        let files = Files::new(
-            Arc::new(blobs),
-            key.derive(b"claudemesh/file-url/1"),
-            config.link_base(addr),
-        );
+        let blobs = open_blobs(&config)?;
+        let url_key = key.derive(b"claudemesh/file-url/1");
+        let files = Files::new(blobs, url_key, config.link_base(addr));
         let broker = Arc::new(Self {
             store,
             sql,
@@ -186,6 +186,22 @@ fn make_directory(path: &Path) -> Result<(), StartError> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// Where the bytes of shared files are.
+fn open_blobs(config: &Config) -> Result<Arc<dyn BlobStore>, StartError> {
+    match config.files.s3.clone() {
+        None => Ok(Arc::new(DirectoryBlobs::new(config.data_dir.join("files")))),
+        #[cfg(feature = "s3")]
+        Some(settings) => {
+            let blobs = crate::backends::blob::S3Blobs::new(settings);
+            Ok(Arc::new(blobs.map_err(|error| StartError::Blobs(error.to_string()))?))
+        }
+        #[cfg(not(feature = "s3"))]
+        Some(_) => Err(StartError::Blobs(
+            "S3_ENDPOINT is set, but this broker was built without the feature `s3`".to_owned(),
+        )),
+    }
 }
 
 async fn open_store(config: &Config, metrics: Arc<Metrics>) -> Result<Store, StoreError> {

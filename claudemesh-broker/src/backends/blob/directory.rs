@@ -12,7 +12,7 @@ use tokio::fs::{self, File, OpenOptions};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _, BufWriter};
 use tokio_util::io::ReaderStream;
 
-use super::{BlobError, BlobPlace, BlobStore, Bytestream, Part, PartSizes};
+use super::{BlobError, BlobPlace, BlobStore, Bytestream, Part, PartSizes, plain};
 
 /// Bytes that are collected before they are written, and read at once.
 const BUFFER: usize = 256 * 1024;
@@ -173,17 +173,6 @@ async fn check_length(path: &Path, expected: u64) -> Result<(), BlobError> {
     } else {
         Err(BlobError::Length { found, expected })
     }
-}
-
-/// A name that stays inside its directory.
-fn plain(name: &str) -> Result<&str, BlobError> {
-    let is_plain = !name.is_empty()
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-    is_plain
-        .then_some(name)
-        .ok_or_else(|| BlobError::Failed("a name that is no blob's".to_owned()))
 }
 
 /// Names of files are on disk when their directory is.

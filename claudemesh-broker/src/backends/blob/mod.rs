@@ -4,6 +4,8 @@
 //! relational store: it lists a blob before its first byte and until it is removed.
 
 mod directory;
+#[cfg(feature = "s3")]
+mod s3;
 
 use std::fmt;
 use std::io;
@@ -17,6 +19,8 @@ use futures_util::stream::BoxStream;
 use thiserror::Error;
 
 pub use directory::DirectoryBlobs;
+#[cfg(feature = "s3")]
+pub use s3::S3Blobs;
 
 /// Where a blob is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +85,17 @@ impl From<io::Error> for BlobError {
             _ => Self::Failed(error.to_string()),
         }
     }
+}
+
+/// The name of a blob or mesh if it is one: letters, digits, `-` and `_`, so that it stays where it belongs.
+fn plain(name: &str) -> Result<&str, BlobError> {
+    let is_plain = !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    is_plain
+        .then_some(name)
+        .ok_or_else(|| BlobError::Failed("a name that is no blob's".to_owned()))
 }
 
 /// Keeps blobs. Calls for one blob do not overlap, except reads of one that is whole.

@@ -78,15 +78,10 @@ pub(crate) async fn run(context: Context, _: InfoArgs) -> Result<(), CliError> {
                 info.tasks.open, info.tasks.claimed, info.tasks.done
             ),
         ),
-        line(
-            "holds",
-            format!(
-                "{} memories, {} files, {} streams",
-                info.memory_count,
-                info.file_count,
-                info.streams.len()
-            ),
-        ),
+        line("streams", list(&info.streams)),
+        line("tables", list(&info.tables)),
+        line("memories", info.memory_count.to_string()),
+        line("files", info.file_count.to_string()),
     ]);
     Ok(())
 }

@@ -26,6 +26,9 @@ impl Raw {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        // Nobody may wait for a full pipe: with CLAUDEMESH_DEBUG the log is long.
+        let mut log = child.stderr.take().unwrap();
+        tokio::spawn(async move { tokio::io::copy(&mut log, &mut tokio::io::sink()).await });
         Self {
             stdin: child.stdin.take(),
             lines,

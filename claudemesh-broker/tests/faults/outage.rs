@@ -4,16 +4,15 @@ use std::time::{Duration, Instant};
 
 use claudemesh_client::flows::create_mesh;
 use claudemesh_client::proto::ErrorCode;
-use claudemesh_client::proto::ops::{AuditVerify, SetState};
+use claudemesh_client::proto::ops::SetState;
 use claudemesh_client::{ClientError, MeshClient};
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::kit::cast::{Cast, Received, cast};
 use crate::kit::disk::{ReadOnly, SmallDisk};
-use crate::kit::load::{Load, sent};
 use crate::kit::process::{Process, Setting};
 use crate::kit::rows::Rows;
+use crate::kit::trio::{Sent, Trio};
 use crate::kit::{figures, scale, until};
 
 /// The Postgres server that development tasks start.
@@ -60,26 +59,12 @@ fn must_be_retryable(error: &ClientError) {
 
 async fn survives(setting: Setting, mut store: impl Fragile) {
     let mut broker = setting.start().await;
-    let Cast { owner, others } = cast(&setting.url(), &["ben", "cleo"], |builder| {
-        builder.outbox_capacity(100_000)
-    })
-    .await;
-    let [ben, cleo] = others.as_slice() else { panic!() };
-    let (to_ben, _ben) = Received::by(ben);
-    let (to_cleo, _cleo) = Received::by(cleo);
-    let (to_owner, _owner) = Received::by(&owner);
-    let load = Load::new(Duration::from_millis(10));
-    let senders = vec![
-        load.send(&owner, "ben", "owner to ben"),
-        load.send(cleo, "ben", "cleo to ben"),
-        load.send(&owner, "*", "owner to all"),
-        load.send(ben, "owner", "ben to owner"),
-    ];
-    load.goes_on(100).await;
+    let trio = Trio::at_work(&setting.url(), Duration::from_millis(10)).await;
+    trio.load.goes_on(100).await;
 
     store.take_away(&broker);
     let away = Instant::now();
-    must_be_retryable(&refused(&owner).await);
+    must_be_retryable(&refused(&trio.owner).await);
     until("/health says not ready", || async {
         let (status, text) = broker.health("/health").await;
         status == 503 && text.contains("\"down\"")
@@ -90,7 +75,7 @@ async fn survives(setting: Setting, mut store: impl Fragile) {
     if store.is_gone() {
         let created = create_mesh(&setting.url(), "Another", Some("zoe")).await;
         must_be_retryable(&created.unwrap_err());
-        let newcomer = MeshClient::builder(ben.identity().clone())
+        let newcomer = MeshClient::builder(trio.ben.identity().clone())
             .observer(true)
             .connect_timeout(Duration::from_secs(3));
         let error = newcomer.connect().await.unwrap_err().to_string();
@@ -104,48 +89,31 @@ async fn survives(setting: Setting, mut store: impl Fragile) {
         }
         sleep(Duration::from_millis(500)).await;
     }
-    for client in [&owner, ben, cleo] {
+    for client in trio.clients() {
         assert!(client.state().is_open(), "who was connected stays so");
     }
     let outage = away.elapsed();
 
     store.bring_back(&broker);
     let back = Instant::now();
-    load.goes_on(1).await;
+    trio.load.goes_on(1).await;
     let first = back.elapsed();
     until("/health says ready", || async {
         broker.health("/health").await.0 == 200
     })
     .await;
     let ready = back.elapsed();
-    load.goes_on(100).await;
-    owner
+    trio.load.goes_on(100).await;
+    trio.owner
         .request(SetState {
             key: "k".to_owned(),
             value: json!(1),
         })
         .await
         .unwrap();
-    load.stop();
-    let sent = sent(senders).await;
-    let [one, two, three, four] = sent.as_slice() else {
-        panic!()
-    };
-    let for_ben = [one.as_slice(), two, three].concat();
-    to_ben.wait_for(for_ben.len()).await;
-    to_cleo.wait_for(three.len()).await;
-    to_owner.wait_for(four.len()).await;
-    to_ben.must_be(&for_ben, "ben");
-    to_cleo.must_be(three, "cleo");
-    to_owner.must_be(four, "owner");
-    let verified = owner.request(AuditVerify {}).await.unwrap();
-    assert!(verified.valid && verified.broken_at.is_none(), "{verified:?}");
-    for client in [&owner, ben, cleo] {
-        client.close().await;
-    }
+    let Sent { messages, .. } = trio.must_have_everything().await;
     assert!(broker.is_running(), "it was never restarted");
     broker.kill();
-    let messages = sent.iter().map(Vec::len).sum();
     Rows::of(setting.database.as_deref(), &setting.data())
         .await
         .must_hold(messages)

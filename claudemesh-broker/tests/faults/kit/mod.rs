@@ -7,6 +7,7 @@ pub(crate) mod load;
 pub(crate) mod process;
 pub(crate) mod rows;
 pub(crate) mod scale;
+pub(crate) mod trio;
 pub(crate) mod wire;
 
 use std::time::{Duration, Instant};

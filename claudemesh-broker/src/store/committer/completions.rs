@@ -1,12 +1,11 @@
 //! Telling those who wait what became of their writes.
 
 use super::writer::Batch;
-use super::{Completion, FEW, LINGER, Outcome};
+use super::{Completion, FEW, Outcome};
 use crate::store::StoreError;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// Batches whose completions have not run yet. The committer waits when there are more.
@@ -44,28 +43,28 @@ pub(in crate::store) fn finish(completions: &Completions, batch: &mut Batch) {
 /// takes longer.
 pub(super) struct Dispatch {
     batches: mpsc::Sender<Vec<Finished>>,
-    waiting: Arc<AtomicUsize>,
+    /// Batches that were handed over and are not told of.
+    waiting: watch::Sender<usize>,
 }
 
 impl Dispatch {
     /// Starts the task that runs completions; it ends after this is dropped.
     pub(super) fn start() -> (Self, JoinHandle<()>) {
         let (batches, queue) = mpsc::channel(DISPATCH_QUEUE);
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let waiting = watch::Sender::new(0);
         let task = tokio::spawn(dispatch_completions(queue, waiting.clone()));
         (Self { batches, waiting }, task)
     }
 
     /// Whether so few completions may be run by whoever has the outcomes.
     pub(super) fn may_be_skipped(&self, completions: usize) -> bool {
-        completions <= FEW && self.waiting.load(Ordering::Acquire) == 0
+        completions <= FEW && *self.waiting.borrow() == 0
     }
 
     /// Waits until everything before is told of.
     pub(super) async fn settled(&self) {
-        while self.waiting.load(Ordering::Acquire) > 0 {
-            tokio::time::sleep(LINGER).await;
-        }
+        // The sender is here: it cannot be closed.
+        let _ = self.waiting.subscribe().wait_for(|waiting| *waiting == 0).await;
     }
 
     /// `false`: the task has ended.
@@ -74,15 +73,15 @@ impl Dispatch {
             complete(batch);
             return true;
         }
-        self.waiting.fetch_add(1, Ordering::AcqRel);
+        self.waiting.send_modify(|waiting| *waiting += 1);
         self.batches.send(batch).await.is_ok()
     }
 }
 
-async fn dispatch_completions(mut batches: mpsc::Receiver<Vec<Finished>>, waiting: Arc<AtomicUsize>) {
+async fn dispatch_completions(mut batches: mpsc::Receiver<Vec<Finished>>, waiting: watch::Sender<usize>) {
     while let Some(batch) = batches.recv().await {
         complete(batch);
-        waiting.fetch_sub(1, Ordering::AcqRel);
+        waiting.send_modify(|waiting| *waiting -= 1);
     }
 }
 

@@ -246,7 +246,17 @@ async fn what_is_sent_again_and_again_takes_no_more_memory() {
         sizes.push(lab.running.resident_mib());
     }
     println!("resident MiB after each round: {sizes:?}");
-    if let [_, _, Some(settled), .., Some(last)] = sizes[..] {
-        assert!(last < settled + 24, "{sizes:?}");
+    let Some(settled) = sizes[..3].iter().flatten().min() else {
+        return;
+    };
+    // The allocator gives memory back a little later, and only while it works.
+    let mut socket = lab.connect_v2(&lab.owner).await;
+    let patience = Instant::now() + Duration::from_secs(60);
+    while let Some(resident) = lab.running.resident_mib()
+        && resident >= settled + 24
+    {
+        assert!(Instant::now() < patience, "{sizes:?}, then {resident}");
+        socket.ask(serde_json::json!({ "type": "get_grants" })).await;
+        sleep(Duration::from_millis(50)).await;
     }
 }

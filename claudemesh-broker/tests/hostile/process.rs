@@ -249,14 +249,9 @@ async fn what_is_sent_again_and_again_takes_no_more_memory() {
     let Some(settled) = sizes[..3].iter().flatten().min() else {
         return;
     };
-    // The allocator gives memory back a little later, and only while it works.
-    let mut socket = lab.connect_v2(&lab.owner).await;
-    let patience = Instant::now() + Duration::from_secs(60);
-    while let Some(resident) = lab.running.resident_mib()
-        && resident >= settled + 24
-    {
-        assert!(Instant::now() < patience, "{sizes:?}, then {resident}");
+    watch::falls_below(&lab.running.child.id().to_string(), settled + 24, || async {
+        let mut socket = lab.connect_v2(&lab.owner).await;
         socket.ask(serde_json::json!({ "type": "get_grants" })).await;
-        sleep(Duration::from_millis(50)).await;
-    }
+    })
+    .await;
 }

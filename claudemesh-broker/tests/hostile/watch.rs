@@ -1,10 +1,12 @@
 //! What every test here watches: panics of the broker, and its memory.
 
 use std::sync::{Mutex, Once};
+use std::time::Duration;
 
 use claudemesh_broker::config::Config;
 use claudemesh_broker::security::rate_limit::Limit;
 use serde_json::Value;
+use tokio::time::{Instant, sleep};
 
 use crate::gateway_kit::{Lab, Socket};
 
@@ -117,4 +119,17 @@ pub(crate) fn resident_mib_of(process: &str) -> Option<usize> {
     let line = text.lines().find(|line| line.starts_with("VmRSS:"))?;
     let kib: usize = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib / 1024)
+}
+
+/// Waits until a process (`self` or a number) has less memory than that, while `work` keeps its allocator at work: what is free
+/// is given back a little later, and other tests of this process use some, too.
+pub(crate) async fn falls_below<F: Future<Output = ()>>(process: &str, most: usize, mut work: impl FnMut() -> F) {
+    let patience = Instant::now() + Duration::from_secs(60);
+    while let Some(resident) = resident_mib_of(process)
+        && resident >= most
+    {
+        assert!(Instant::now() < patience, "{resident} MiB are not less than {most}");
+        work().await;
+        sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -104,7 +104,7 @@ pub struct FileGrant {
     pub at: Timestamp,
 }
 
-/// What [`Store::list_files`] looks for.
+/// What [`Store::list_files`](crate::store::Store::list_files) looks for.
 #[derive(Clone, Debug, Default)]
 pub struct FileQuery {
     /// Keys of the caller: files that one of them may open or owns; empty: every file.

@@ -34,6 +34,8 @@ pub enum CloseReason {
     TooLarge,
     /// The client does not answer pings.
     Unresponsive,
+    /// The holder of the session's key has connected anew.
+    Replaced,
 }
 
 impl CloseReason {
@@ -47,6 +49,7 @@ impl CloseReason {
             Self::ShuttingDown => "shutting_down",
             Self::TooLarge => "too_large",
             Self::Unresponsive => "timeout",
+            Self::Replaced => "replaced",
         }
     }
 
@@ -56,7 +59,7 @@ impl CloseReason {
         match self {
             Self::ShuttingDown => 1001,
             Self::TooLarge => 1009,
-            Self::SlowReader | Self::Revoked | Self::Archived | Self::Unresponsive => 1008,
+            Self::SlowReader | Self::Revoked | Self::Archived | Self::Unresponsive | Self::Replaced => 1008,
         }
     }
 }

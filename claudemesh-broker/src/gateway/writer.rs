@@ -96,7 +96,7 @@ fn going_away(reason: CloseReason) -> Option<String> {
             Some(500 + u64::from(u16::from_le_bytes(claudemesh_crypto::random_bytes())) % 4_500)
         }
         CloseReason::SlowReader => Some(1_000),
-        CloseReason::Revoked | CloseReason::Archived => None,
+        CloseReason::Revoked | CloseReason::Archived | CloseReason::Replaced => None,
         CloseReason::TooLarge | CloseReason::Unresponsive => return None,
     };
     let frame = GoingAway {

@@ -10,7 +10,7 @@ use claudemesh_proto::{ErrorCode, ErrorFrame, PROTOCOL_VERSION};
 use serde_json::{Value, json};
 
 use super::events::system_event;
-use super::{LiveMesh, peer_state_row, run_outputs};
+use super::{LiveMesh, LiveState, peer_state_row, run_outputs};
 use crate::Broker;
 use crate::broker::{now as both_clocks, now_ms};
 use crate::context::Session;
@@ -87,7 +87,7 @@ pub async fn connect(
         sends: SendOrder::default(),
     });
 
-    let audit = {
+    let (replaced, audit) = {
         let mut guard = mesh.lock();
         let state = &mut *guard;
         if state.archived {
@@ -96,6 +96,7 @@ pub async fn connect(
                 "this mesh was archived by its owner",
             ));
         }
+        let replaced = replace(broker, mesh, state, &session, now);
         if state.mesh.connection_count() >= broker.config.max_connections_per_mesh {
             return Err(ErrorFrame::new(ErrorCode::Capacity, "mesh at connection capacity").retry_after(5_000));
         }
@@ -119,16 +120,17 @@ pub async fn connect(
         }
         run_outputs(broker, mesh, state, now);
         broker.metrics.sessions(&mesh.id, state.mesh.connection_count());
-        (!session.observer).then(|| AuditEvent {
+        let audit = (!session.observer).then(|| AuditEvent {
             mesh_id: mesh.id.clone(),
             event_type: "peer_joined".to_owned(),
             actor_member_id: Some(member.clone()),
             actor_name: name_of(state, &presence),
             payload: json!({ "pubkey": member_key, "groups": connected.groups, "restored": connected.restored }),
             at: Timestamp::from_ms(now),
-        })
+        });
+        (replaced, audit)
     };
-    if let Some(event) = audit {
+    for event in replaced.into_iter().filter_map(|left| left.audit).chain(audit) {
         record_or_warn(broker, event).await;
     }
     crate::ops::catch_up(broker, &session).await;
@@ -137,7 +139,7 @@ pub async fn connect(
 
 /// A session key that nothing proves (protocol 1) must not be that of another member's live session: it would receive
 /// what is sent to that session, and send under its key.
-fn check_session_key(state: &super::LiveState, session: &Session) -> Result<(), ErrorFrame> {
+fn check_session_key(state: &LiveState, session: &Session) -> Result<(), ErrorFrame> {
     let Some(key) = session
         .session_key
         .as_ref()
@@ -160,41 +162,89 @@ fn check_session_key(state: &super::LiveState, session: &Session) -> Result<(), 
     Ok(())
 }
 
-/// Takes a session out, saves what its member left with, tells peers, and gives its unacknowledged messages back.
+/// What is to be written when a session has left.
+struct Departure {
+    /// Whether its member's state is to be saved: it was the last one.
+    save: bool,
+    audit: Option<AuditEvent>,
+}
+
+/// Takes the sessions out whose place this one takes: those with its session key. Their holder is back before the broker
+/// noticed that it was gone, so what they have not acknowledged comes first.
+///
+/// Only a session key that is proven counts (protocol 2): nobody can end the session of another.
+fn replace(
+    broker: &Arc<Broker>,
+    mesh: &Arc<LiveMesh>,
+    state: &mut LiveState,
+    session: &Session,
+    now: i64,
+) -> Vec<Departure> {
+    if session.protocol < PROTOCOL_VERSION || session.session_key.is_none() {
+        return Vec::new();
+    }
+    let old: Vec<_> = state
+        .sessions_of_key(&session.member_key)
+        .filter(|old| old.protocol >= PROTOCOL_VERSION && old.observer == session.observer)
+        .filter(|old| old.session_key == session.session_key)
+        .cloned()
+        .collect();
+    old.iter()
+        .filter_map(|old| {
+            let left = leave(broker, mesh, state, old, now);
+            old.outbound.close(CloseReason::Replaced);
+            left
+        })
+        .collect()
+}
+
+/// Takes a session out, tells peers, and gives its unacknowledged messages back. `None` if it is out already.
+fn leave(
+    broker: &Arc<Broker>,
+    mesh: &Arc<LiveMesh>,
+    state: &mut LiveState,
+    session: &Session,
+    now: i64,
+) -> Option<Departure> {
+    state.detach(&session.presence);
+    let name = name_of(state, &session.presence);
+    let left = state.mesh.disconnect(&session.presence, now);
+    broker.metrics.sessions(&mesh.id, state.mesh.connection_count());
+    let left = left?;
+    let data = json!({ "name": name, "pubkey": session.sender_key(), "memberPubkey": session.member_key });
+    state.send(&left.audience, &system_event(&mesh.id, "peer_left", data));
+    state
+        .delivery
+        .session_closed(both_clocks(), &session.presence, &state.mesh);
+    run_outputs(broker, mesh, state, now);
+    let audit = (!session.observer).then(|| AuditEvent {
+        mesh_id: mesh.id.clone(),
+        event_type: "peer_left".to_owned(),
+        actor_member_id: Some(session.member.clone()),
+        actor_name: name,
+        payload: json!({}),
+        at: Timestamp::from_ms(now),
+    });
+    Some(Departure {
+        save: left.save.is_some(),
+        audit,
+    })
+}
+
+/// Takes a session out and saves what its member left with.
 pub async fn disconnect(broker: &Arc<Broker>, session: &Arc<Session>) {
     let mesh = &session.mesh;
     let now = now_ms();
-    let (save, audit) = {
-        let mut guard = mesh.lock();
-        let state = &mut *guard;
-        state.detach(&session.presence);
-        let name = name_of(state, &session.presence);
-        // A removed member's sessions are gone already.
-        let Some(left) = state.mesh.disconnect(&session.presence, now) else {
-            broker.metrics.sessions(&mesh.id, state.mesh.connection_count());
-            return;
-        };
-        let data = json!({ "name": name, "pubkey": session.sender_key(), "memberPubkey": session.member_key });
-        state.send(&left.audience, &system_event(&mesh.id, "peer_left", data));
-        state
-            .delivery
-            .session_closed(both_clocks(), &session.presence, &state.mesh);
-        run_outputs(broker, mesh, state, now);
-        broker.metrics.sessions(&mesh.id, state.mesh.connection_count());
-        let audit = (!session.observer).then(|| AuditEvent {
-            mesh_id: mesh.id.clone(),
-            event_type: "peer_left".to_owned(),
-            actor_member_id: Some(session.member.clone()),
-            actor_name: name,
-            payload: json!({}),
-            at: Timestamp::from_ms(now),
-        });
-        (left.save.is_some(), audit)
+    // A session that was removed or replaced is out already.
+    let Some(left) = leave(broker, mesh, &mut mesh.lock(), session, now) else {
+        return;
     };
-    if save && let Err(error) = save_peer_state(broker, mesh, &session.member, now).await {
+    if left.save
+        && let Err(error) = save_peer_state(broker, mesh, &session.member, now).await
+    {
         tracing::warn!(%error, "what a session left with was not saved");
     }
-    if let Some(event) = audit {
+    if let Some(event) = left.audit {
         record_or_warn(broker, event).await;
     }
 }
@@ -265,7 +315,7 @@ fn session_facts(session: &Session, hello: &Hello) -> SessionFacts {
 
 fn hello_ack(
     broker: &Broker,
-    state: &super::LiveState,
+    state: &LiveState,
     session: &Session,
     connected: &Connected,
     waiting_low: Option<u64>,
@@ -309,7 +359,7 @@ fn hello_ack(
 }
 
 /// `peer_joined`, or `peer_returned` for a member that was gone, to those who may see the session.
-fn announce_join(state: &super::LiveState, session: &Session, connected: &Connected) {
+fn announce_join(state: &LiveState, session: &Session, connected: &Connected) {
     let mut data = json!({
         "name": name_of(state, &session.presence),
         "pubkey": session.sender_key(),
@@ -330,7 +380,7 @@ fn announce_join(state: &super::LiveState, session: &Session, connected: &Connec
 }
 
 /// Name of a live session.
-pub(crate) fn name_of(state: &super::LiveState, presence: &PresenceId) -> Option<String> {
+pub(crate) fn name_of(state: &LiveState, presence: &PresenceId) -> Option<String> {
     state
         .mesh
         .session(presence)

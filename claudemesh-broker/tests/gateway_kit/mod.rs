@@ -205,7 +205,11 @@ impl<B: Listening> Lab<B> {
 
     /// A hello of version 2 for this nonce and origin.
     pub fn hello_v2(&self, person: &Person, nonce: &str, origin: &str) -> Value {
-        let session = SecretKey::generate();
+        self.hello_v2_of(person, &SecretKey::generate(), nonce, origin)
+    }
+
+    /// A hello of version 2 with this session key.
+    pub fn hello_v2_of(&self, person: &Person, session: &SecretKey, nonce: &str, origin: &str) -> Value {
         let timestamp_ms = now_ms();
         let text = HelloV2 {
             origin,
@@ -216,7 +220,7 @@ impl<B: Listening> Lab<B> {
             session_pubkey: session.public(),
             timestamp_ms,
         };
-        let proof = text.sign(&person.key, &session).unwrap();
+        let proof = text.sign(&person.key, session).unwrap();
         json!({
             "type": "hello",
             "protocol": 2,
@@ -253,9 +257,15 @@ impl<B: Listening> Lab<B> {
 
     /// A connected session of version 2.
     pub async fn connect_v2(&self, person: &Person) -> Socket {
+        self.connect_v2_of(person, &SecretKey::generate()).await
+    }
+
+    /// A connected session of version 2 with this session key.
+    pub async fn connect_v2_of(&self, person: &Person, session: &SecretKey) -> Socket {
         let mut socket = self.socket().await;
         let nonce = socket.challenge().await;
-        socket.send(&self.hello_v2(person, &nonce, &self.origin())).await;
+        let hello = self.hello_v2_of(person, session, &nonce, &self.origin());
+        socket.send(&hello).await;
         let ack = socket.next().await;
         assert_eq!(ack["type"], "hello_ack", "{ack}");
         socket

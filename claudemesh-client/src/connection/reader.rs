@@ -273,18 +273,18 @@ impl Reader<'_> {
     }
 
     fn farewell(&self, going: GoingAway) -> End {
-        let code = match going.reason.as_str() {
-            "revoked" => ErrorCode::Revoked,
-            "archived" => ErrorCode::Archived,
+        let (code, message) = match going.reason.as_str() {
+            "revoked" => (ErrorCode::Revoked, "this member was removed"),
+            "archived" => (ErrorCode::Archived, "the mesh was archived"),
+            // Coming back would end the other one, and so on for ever.
+            "replaced" => (
+                ErrorCode::Conflict,
+                "another program has connected with the key of this session; give each program its own state",
+            ),
             reason => {
                 let wait = going.reconnect_after_ms.map(Duration::from_millis);
                 return End::GoingAway(format!("the broker goes away: {reason}"), wait);
             }
-        };
-        let message = if code == ErrorCode::Revoked {
-            "this member was removed"
-        } else {
-            "the mesh was archived"
         };
         End::Refused(ClientError::refused(code, message))
     }

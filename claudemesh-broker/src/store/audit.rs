@@ -9,6 +9,9 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe};
 use std::collections::HashMap;
 
+/// The type of nearly every entry. The index of types leaves it out.
+const MESSAGE_SENT: &str = "message_sent";
+
 /// Something to be put on record, in the transaction of the write that it tells of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuditEvent {
@@ -178,40 +181,54 @@ impl Store {
         event_type: Option<&str>,
     ) -> Result<AuditPage, StoreError> {
         let offset = super::rows::to_i64(offset)?;
-        let (rows, total) = match event_type {
-            None => (
-                sqlx::query("SELECT * FROM audit_log WHERE mesh_id = $1 ORDER BY id DESC LIMIT $2 OFFSET $3")
-                    .bind(mesh.as_str())
-                    .bind(i64::from(limit))
-                    .bind(offset)
-                    .fetch_all(self.pool())
-                    .await?,
-                sqlx::query("SELECT COUNT(*) AS n FROM audit_log WHERE mesh_id = $1")
+        let only = match event_type {
+            None => "TRUE",
+            Some(MESSAGE_SENT) => "event_type = $4",
+            // The second part names the rows of the index.
+            Some(_) => "event_type = $4 AND event_type <> 'message_sent'",
+        };
+        let text = format!("SELECT * FROM audit_log WHERE mesh_id = $1 AND {only} ORDER BY id DESC LIMIT $2 OFFSET $3");
+        let mut query = sqlx::query(AssertSqlSafe(text))
+            .bind(mesh.as_str())
+            .bind(i64::from(limit))
+            .bind(offset);
+        if let Some(event_type) = event_type {
+            query = query.bind(event_type);
+        }
+        let rows = query.fetch_all(self.pool()).await?;
+        let total = match event_type {
+            None => self.audit_length(mesh).await?,
+            Some(MESSAGE_SENT) => {
+                let others = "SELECT COUNT(*) AS n FROM audit_log WHERE mesh_id = $1 AND event_type <> 'message_sent'";
+                let others = sqlx::query(others)
                     .bind(mesh.as_str())
                     .fetch_one(self.pool())
-                    .await?,
-            ),
-            Some(event_type) => (
-                sqlx::query(
-                    "SELECT * FROM audit_log WHERE mesh_id = $1 AND event_type = $2 ORDER BY id DESC LIMIT $3 OFFSET $4",
-                )
-                .bind(mesh.as_str())
-                .bind(event_type)
-                .bind(i64::from(limit))
-                .bind(offset)
-                .fetch_all(self.pool())
-                .await?,
-                sqlx::query("SELECT COUNT(*) AS n FROM audit_log WHERE mesh_id = $1 AND event_type = $2")
+                    .await?;
+                let others = count(&others, "n")?;
+                self.audit_length(mesh).await?.saturating_sub(others)
+            }
+            Some(event_type) => {
+                let same = "SELECT COUNT(*) AS n FROM audit_log \
+                            WHERE mesh_id = $1 AND event_type = $2 AND event_type <> 'message_sent'";
+                let same = sqlx::query(same)
                     .bind(mesh.as_str())
                     .bind(event_type)
                     .fetch_one(self.pool())
-                    .await?,
-            ),
+                    .await?;
+                count(&same, "n")?
+            }
         };
         Ok(AuditPage {
             rows: rows.iter().map(audit_row).collect::<Result<_, _>>()?,
-            total: count(&total, "n")?,
+            total,
         })
+    }
+
+    /// Number of entries of a mesh: they are numbered from 1 without gaps.
+    async fn audit_length(&self, mesh: &MeshId) -> Result<u64, StoreError> {
+        let newest = sqlx::query("SELECT COALESCE(MAX(id), 0) AS n FROM audit_log WHERE mesh_id = $1");
+        let newest = newest.bind(mesh.as_str()).fetch_one(self.pool()).await?;
+        count(&newest, "n")
     }
 
     /// Recomputes the chain of a mesh, a page at a time.

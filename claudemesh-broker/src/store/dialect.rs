@@ -18,7 +18,15 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 /// The steps that lead to the tables of today. Steps that were published stay as they are.
 macro_rules! migrations {
     ($engine:literal) => {
-        migrations!($engine, (1, "core"), (2, "memory"), (3, "tasks"), (4, "streams"), (5, "files"))
+        migrations!(
+            $engine,
+            (1, "core"),
+            (2, "memory"),
+            (3, "tasks"),
+            (4, "streams"),
+            (5, "files"),
+            (6, "audit_types")
+        )
     };
     ($engine:literal, $(($version:literal, $name:literal)),+) => {
         [$((

@@ -41,6 +41,14 @@ pub async fn defect_033_034_sub_e_09_the_audit_chain_holds_and_shows_changes(db:
     assert_eq!((page.rows.len(), page.total), (3, 100));
     assert_eq!(page.rows.iter().map(|row| row.id).collect::<Vec<_>>(), [99, 98, 97]);
     assert_eq!(page.rows[0].payload["a"]["b"], json!([null, "ü"]));
+    let page = store.audit_query(&meshes[0], 3, 0, Some("started")).await.unwrap();
+    assert_eq!((page.rows.len(), page.total, page.rows[0].id), (1, 1, 101));
+    let page = store.audit_query(&meshes[0], 2, 1, None).await.unwrap();
+    assert_eq!((page.rows[0].id, page.rows[1].id, page.total), (100, 99, 101));
+    for (kind, mesh) in [("never", &meshes[0]), ("started", &meshes[1])] {
+        let page = store.audit_query(mesh, 3, 0, Some(kind)).await.unwrap();
+        assert_eq!((page.rows.len(), page.total), (0, 0));
+    }
     // The chain goes on after a restart.
     store.close().await;
     let store = db.open().await;

@@ -167,6 +167,11 @@ pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, 120_000_000_000, 3).expect("invariant: the bounds are valid")
 }
 
+/// Adds how long something took.
+pub(crate) fn record(took: &mut Histogram<u64>, duration: Duration) {
+    took.saturating_record(nanos(duration));
+}
+
 /// Connects so many sessions, in the order of `members`.
 pub(crate) async fn connect_all(address: SocketAddr, members: &[Member]) -> anyhow::Result<Vec<Wire>> {
     let all = stream::iter(members.iter().map(|member| wire::connect(address, member)));

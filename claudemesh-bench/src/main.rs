@@ -1,14 +1,17 @@
 //! Load driver for the broker. Run it with `cargo xtask bench`, which builds what it needs.
 
 mod broker;
+mod files;
 mod load;
 mod nats;
 mod plot;
 mod process;
+mod publish;
 mod recall;
 mod reference;
 mod report;
 mod scenarios;
+mod shared_sql;
 mod wire;
 mod world;
 

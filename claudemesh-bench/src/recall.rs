@@ -1,6 +1,6 @@
 //! Recall over many memories, beside the same search in SQLite without anything around it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use claudemesh_client::MeshClient;
@@ -10,8 +10,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use hdrhistogram::Histogram;
 
 use crate::broker::{Broker, DataDir, StoreKind};
-use crate::load::histogram;
-use crate::report::{grouped, time};
+use crate::load::{histogram, record};
+use crate::report::{grouped, quantiles, ratio};
 use crate::scenarios::Bench;
 
 /// Memories of the mesh.
@@ -90,18 +90,11 @@ impl Bench {
         let raw = DataDir::new("recall-raw")?;
         let (searched, expected) = searches(&raw.path().join("raw.db"))?;
         anyhow::ensure!(found == expected, "recall found {found} memories, SQLite {expected}");
-        let show = |took: &Histogram<u64>| {
-            format!(
-                "p50 {}, p99 {}",
-                time(took.value_at_quantile(0.5)),
-                time(took.value_at_quantile(0.99))
-            )
-        };
         let of = format!("over {} memories, 2 words", grouped(f64::from(MEMORIES)));
-        self.report.fact(format!("FTS5 alone, {of}"), show(&searched));
-        self.report.fact(format!("recall {of}"), show(&recalled));
-        let ratio = recalled.mean() / searched.mean().max(1.0);
-        self.report.fact("recall to FTS5 alone, mean", format!("{ratio:.2}"));
+        self.report.fact(format!("FTS5 alone, {of}"), quantiles(&searched));
+        self.report.fact(format!("recall {of}"), quantiles(&recalled));
+        self.report
+            .fact("recall to FTS5 alone, mean", ratio(recalled.mean(), searched.mean()));
         Ok(())
     }
 }
@@ -157,8 +150,4 @@ fn searches(path: &std::path::Path) -> anyhow::Result<(Histogram<u64>, usize)> {
         record(&mut took, started.elapsed());
     }
     Ok((took, found))
-}
-
-fn record(took: &mut Histogram<u64>, duration: Duration) {
-    took.saturating_record(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
 }

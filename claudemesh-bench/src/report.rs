@@ -1,5 +1,6 @@
 //! What the scenarios found, as text.
 
+use hdrhistogram::Histogram;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -52,6 +53,20 @@ pub(crate) fn time(nanos: u64) -> String {
         1_000_000..1_000_000_000 => format!("{:.2} ms", nanos as f64 / 1e6),
         _ => format!("{:.2} s", nanos as f64 / 1e9),
     }
+}
+
+/// Median and 99th percentile.
+pub(crate) fn quantiles(took: &Histogram<u64>) -> String {
+    format!(
+        "p50 {}, p99 {}",
+        time(took.value_at_quantile(0.5)),
+        time(took.value_at_quantile(0.99))
+    )
+}
+
+/// One figure as a multiple of another.
+pub(crate) fn ratio(figure: f64, of: f64) -> String {
+    format!("{:.2}", figure / of.max(f64::MIN_POSITIVE))
 }
 
 /// A whole number with thin groups.

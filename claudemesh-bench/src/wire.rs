@@ -137,7 +137,8 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     Some(&text[start..start + end])
 }
 
-fn number(text: &str, name: &str) -> u64 {
+/// The number behind a name in the text of a frame; 0 if it is not there.
+pub(crate) fn number(text: &str, name: &str) -> u64 {
     let Some(start) = text.find(name) else { return 0 };
     let digits = text[start + name.len()..]
         .split(|letter: char| !letter.is_ascii_digit())

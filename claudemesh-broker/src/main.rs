@@ -9,6 +9,7 @@ use claudemesh_broker::config::Config;
 use tracing_subscriber::EnvFilter;
 
 /// A send makes and drops some hundred small values on several threads; the C library's allocator took a fifth of the time.
+/// Without huge pages (feature `no_thp`): they save no CPU time here, and cost a quarter of the memory of idle connections.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -200,10 +200,7 @@ impl Store {
             None => self.audit_length(mesh).await?,
             Some(MESSAGE_SENT) => {
                 let others = "SELECT COUNT(*) AS n FROM audit_log WHERE mesh_id = $1 AND event_type <> 'message_sent'";
-                let others = sqlx::query(others)
-                    .bind(mesh.as_str())
-                    .fetch_one(self.pool())
-                    .await?;
+                let others = sqlx::query(others).bind(mesh.as_str()).fetch_one(self.pool()).await?;
                 let others = count(&others, "n")?;
                 self.audit_length(mesh).await?.saturating_sub(others)
             }

@@ -3,6 +3,7 @@
 use super::send::{Post, post};
 use crate::pending::lock;
 use crate::{ClientError, MeshClient, Resolved};
+use claudemesh_crypto::random_id;
 use claudemesh_proto::model::{DeliveryStage, MessageId, PeerStatus, Priority};
 use claudemesh_proto::ops::{ListPeers, MessageStatus};
 use claudemesh_proto::tools::{PingLeg, PingMesh, PingResult};
@@ -55,22 +56,25 @@ impl MeshClient {
             session: None,
             name: "this session".to_owned(),
         };
+        let id = MessageId::from(random_id());
+        let (arrived, arrival) = oneshot::channel();
+        // Before it is sent: it can be back at once.
+        lock(&inner.pings).insert(id.clone(), arrived);
         let began = Instant::now();
         let how = Post {
             priority,
             subtype: Some("ping"),
             ttl_ms: Some(TEST_TTL_MS),
+            id: Some(id.as_str()),
         };
         let pending = match post(inner, &to, "ping", how).await {
             Ok(pending) => pending,
             Err(error) => {
+                lock(&inner.pings).remove(&id);
                 leg.note = Some(super::error_text(&error));
                 return leg;
             }
         };
-        let id = MessageId::from(pending.id());
-        let (arrived, arrival) = oneshot::channel();
-        lock(&inner.pings).insert(id.clone(), arrived);
         match inner.settle(pending).await {
             Ok(ack) => {
                 leg.accepted_ms = Some(milliseconds(began, Instant::now()));

@@ -216,12 +216,14 @@ pub(crate) struct Post<'a> {
     pub(crate) subtype: Option<&'a str>,
     /// How long it may wait, in milliseconds.
     pub(crate) ttl_ms: Option<u64>,
+    /// Id of the message, for a caller that has to know it before the message can arrive; a new one if absent.
+    pub(crate) id: Option<&'a str>,
 }
 
 /// Seals a text and puts it into the outbox.
 pub(crate) async fn post(inner: &Inner, to: &Resolved, text: &str, how: Post<'_>) -> Result<PendingSend, ClientError> {
     check_text(text)?;
-    let id = random_id();
+    let id = how.id.map_or_else(random_id, str::to_owned);
     let bytes = text.as_bytes();
     let secure = &inner.secure;
     let (mut envelope, kept) = match to {

@@ -2,7 +2,7 @@
 
 use super::kit::*;
 use claudemesh_client::MeshClient;
-use claudemesh_client::proto::model::{Group, GroupName, Peer, Priority, Stats};
+use claudemesh_client::proto::model::{DeliveryStage, Group, GroupName, Peer, Priority, Stats};
 use claudemesh_client::proto::ops::{
     JoinGroup, LeaveGroup, MeshStats, MemberStats, SetProfile, SetStats, SetSummary,
 };
@@ -89,8 +89,10 @@ pub async fn defect_097_groups_summary_and_profile_come_back(database: Database)
         );
         assert_eq!(profile.capabilities, ["sql"]);
         let text = lab.text("for the group");
-        ana.send_text("@backend", &text, Priority::Now).await.unwrap();
+        let sent = ana.send_text("@backend", &text, Priority::Now).await.unwrap();
         assert_eq!(recv_text(&ben).await, text);
+        // Else the broker may stop before it has the acknowledgement, and ben, who keeps no journal, gets it once more.
+        wait_stage(&ana, &sent.message_id, &ben.key(), DeliveryStage::Delivered).await;
         match round {
             0 => {
                 ben.restart().await;

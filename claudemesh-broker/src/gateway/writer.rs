@@ -91,9 +91,9 @@ async fn say_goodbye(
 /// The frame that announces the close, for the reasons that a client should act on.
 fn going_away(reason: CloseReason) -> Option<String> {
     let reconnect_after_ms = match reason {
-        // All clients of this broker are told at once: they should not come back at once.
+        // All clients of this broker are told at once: they should not come back at once, but within seconds.
         CloseReason::ShuttingDown => {
-            Some(500 + u64::from(u16::from_le_bytes(claudemesh_crypto::random_bytes())) % 4_500)
+            Some(500 + u64::from(u16::from_le_bytes(claudemesh_crypto::random_bytes())) % 2_500)
         }
         CloseReason::SlowReader => Some(1_000),
         CloseReason::Revoked | CloseReason::Archived | CloseReason::Replaced => None,

@@ -25,7 +25,7 @@ macro_rules! migrations {
             (3, "tasks"),
             (4, "streams"),
             (5, "files"),
-            (6, "audit_types")
+            (6, "trim")
         )
     };
     ($engine:literal, $(($version:literal, $name:literal)),+) => {

@@ -44,7 +44,7 @@ pub use messages::{
     DeliveryPlace, DeliveryRow, EndedDelivery, MessageOutcome, MessageRow, NewMessage, PENDING_SQL, Recipient,
     RecipientRow, StageChange, StageOutcome, StoredMessage,
 };
-pub use presence::{PeerStateRow, PendingStatus, PresenceRow};
+pub use presence::{PeerStateRow, PendingStatus};
 pub use state::{StateRow, StateWrite};
 pub use streams::StreamRow;
 pub use tasks::{NewTask, TaskRow, TaskSelection};

@@ -1,10 +1,10 @@
-//! Sessions: their history, what the last one of a member left behind, and statuses that wait for a session.
+//! What the last session of a member left behind, and statuses that wait for a session.
 
 use super::committer::Recorded;
 use super::rows::{flag, get, json, text, time, to_json, to_word, word};
 use super::{Store, StoreError};
 use claudemesh_crypto::random_id;
-use claudemesh_proto::model::{Group, KeyHex, MemberId, MeshId, PeerStatus, PresenceId, Profile, Stats, Timestamp};
+use claudemesh_proto::model::{Group, MemberId, MeshId, PeerStatus, Profile, Stats, Timestamp};
 use sqlx::any::AnyRow;
 
 /// What a member's last session left behind.
@@ -28,29 +28,6 @@ pub struct PeerStateRow {
     pub stats: Stats,
     /// When it left.
     pub last_seen_at: Timestamp,
-}
-
-/// A session, for the history.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PresenceRow {
-    /// Its id.
-    pub id: PresenceId,
-    /// The mesh.
-    pub mesh_id: MeshId,
-    /// Its member.
-    pub member_id: MemberId,
-    /// Identifier that its host program gave.
-    pub session_id: String,
-    /// Its key.
-    pub session_pubkey: Option<KeyHex>,
-    /// Its name.
-    pub display_name: String,
-    /// Process id on the client's machine.
-    pub pid: i64,
-    /// Its working directory.
-    pub cwd: String,
-    /// When it connected.
-    pub connected_at: Timestamp,
 }
 
 /// A status that came before the session that it is for.
@@ -139,79 +116,6 @@ impl Store {
                     .bind(row.last_seen_at.as_ms())
                     .bind(row.mesh_id.as_str())
                     .bind(row.member_id.as_str())
-                    .execute(connection)
-                    .await?;
-                Ok(Recorded::silently(()))
-            })
-        })
-        .await
-    }
-
-    /// Notes that a session connected.
-    ///
-    /// # Errors
-    /// [`StoreError::Conflict`] if there is no such mesh.
-    pub async fn insert_presence(&self, row: PresenceRow) -> Result<(), StoreError> {
-        self.transaction(None, move |connection| {
-            Box::pin(async move {
-                sqlx::query(
-                    "INSERT INTO presence (id, mesh_id, member_id, session_id, session_pubkey, display_name, pid, cwd, \
-                     connected_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-                )
-                .bind(row.id.as_str())
-                .bind(row.mesh_id.as_str())
-                .bind(row.member_id.as_str())
-                .bind(row.session_id.as_str())
-                .bind(row.session_pubkey.as_ref().map(KeyHex::as_str))
-                .bind(row.display_name.as_str())
-                .bind(row.pid)
-                .bind(row.cwd.as_str())
-                .bind(row.connected_at.as_ms())
-                .execute(connection)
-                .await?;
-                Ok(Recorded::silently(()))
-            })
-        })
-        .await
-    }
-
-    /// Notes that a session left.
-    ///
-    /// # Errors
-    /// If the database does not answer.
-    pub async fn end_presence(&self, mesh: &MeshId, presence: &PresenceId, at: Timestamp) -> Result<(), StoreError> {
-        let (mesh, presence) = (mesh.clone(), presence.clone());
-        self.transaction(None, move |connection| {
-            Box::pin(async move {
-                sqlx::query(
-                    "UPDATE presence SET disconnected_at = $1 \
-                     WHERE mesh_id = $2 AND id = $3 AND disconnected_at IS NULL",
-                )
-                .bind(at.as_ms())
-                .bind(mesh.as_str())
-                .bind(presence.as_str())
-                .execute(connection)
-                .await?;
-                Ok(Recorded::silently(()))
-            })
-        })
-        .await
-    }
-
-    /// Ends all sessions in the history, when the broker starts: none is live then. Deletes those that ended before
-    /// `keep_from`.
-    ///
-    /// # Errors
-    /// If the database does not answer.
-    pub async fn end_presences(&self, at: Timestamp, keep_from: Timestamp) -> Result<(), StoreError> {
-        self.transaction(None, move |connection| {
-            Box::pin(async move {
-                sqlx::query("UPDATE presence SET disconnected_at = $1 WHERE disconnected_at IS NULL")
-                    .bind(at.as_ms())
-                    .execute(&mut *connection)
-                    .await?;
-                sqlx::query("DELETE FROM presence WHERE disconnected_at IS NOT NULL AND disconnected_at < $1")
-                    .bind(keep_from.as_ms())
                     .execute(connection)
                     .await?;
                 Ok(Recorded::silently(()))

@@ -181,30 +181,4 @@ pub async fn members_come_and_go(db: &Db) {
     assert_eq!(loaded.members[2].last_seen_at, Some(at(60)));
     assert!(loaded.members[0].is_owner && loaded.group_head.is_none());
     assert!(!format!("{loaded:?}").contains("sealed\""), "the root key is printed");
-
-    let presence = PresenceRow {
-        id: PresenceId("p1".into()),
-        mesh_id: mesh.clone(),
-        member_id: member_id(&mesh, 2),
-        session_id: String::new(),
-        session_pubkey: Some(key(8)),
-        display_name: "n".into(),
-        pid: 7,
-        cwd: "/".into(),
-        connected_at: at(1),
-    };
-    store.insert_presence(presence.clone()).await.unwrap();
-    store
-        .insert_presence(PresenceRow {
-            id: PresenceId("p2".into()),
-            ..presence
-        })
-        .await
-        .unwrap();
-    store
-        .end_presence(&mesh, &PresenceId("p1".into()), at(2))
-        .await
-        .unwrap();
-    store.end_presences(at(9), at(5)).await.unwrap();
-    assert_eq!(db.raw("SELECT id FROM presence").await, ["p2"]);
 }

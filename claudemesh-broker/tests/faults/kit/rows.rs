@@ -57,10 +57,6 @@ impl Rows {
             ),
             ("waiting messages", "{t}delivery d WHERE d.stage = 0"),
             (
-                "sessions of nobody",
-                "{t}presence p WHERE NOT EXISTS (SELECT 1 FROM {t}member m WHERE m.id = p.member_id)",
-            ),
-            (
                 "what nobody left behind",
                 "{t}peer_state p WHERE NOT EXISTS (SELECT 1 FROM {t}member m WHERE m.id = p.member_id)",
             ),

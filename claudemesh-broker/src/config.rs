@@ -16,6 +16,7 @@ use claudemesh_proto::limits::MAX_FRAME_BYTES;
 use thiserror::Error;
 
 use crate::backends::sql::SqlLimits;
+use crate::features::FEATURES;
 use crate::security::broker_key::EncryptionKey;
 use crate::security::origin::Origin;
 use crate::security::rate_limit::Limit;
@@ -30,6 +31,17 @@ pub enum ConfigError {
         variable: &'static str,
         /// What is wrong, and what is expected. Never contains the value of a secret.
         problem: String,
+    },
+    /// A setting is for a backend that this build does not have.
+    #[error(
+        "{variable} is set, but this program was built without the feature `{feature}`; build it with \
+         `--features {feature}`, or unset the variable"
+    )]
+    Feature {
+        /// Name of the variable.
+        variable: &'static str,
+        /// The cargo feature.
+        feature: &'static str,
     },
     /// Two settings exclude each other.
     #[error("{0}")]
@@ -452,6 +464,14 @@ impl<'a> Variables<'a> {
             .filter(|text| !text.is_empty())
     }
 
+    /// An error if this build cannot do what the variable is for.
+    fn needs_feature(variable: &'static str, feature: &'static str) -> Result<(), ConfigError> {
+        match FEATURES.contains(&feature) {
+            true => Ok(()),
+            false => Err(ConfigError::Feature { variable, feature }),
+        }
+    }
+
     fn number<T>(&self, variable: &'static str, least: u64, most: u64) -> Result<Option<T>, ConfigError>
     where
         T: TryFrom<u64>,
@@ -544,6 +564,23 @@ mod tests {
             let error = config(&[(variable, text)]).unwrap_err().to_string();
             assert!(error.starts_with(variable), "{error}");
             assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_object_store_needs_the_feature() {
+        for variable in ["S3_ENDPOINT", "MINIO_ENDPOINT"] {
+            let config = config(&[
+                (variable, "127.0.0.1:9000"),
+                ("S3_ACCESS_KEY", "broker"),
+                ("S3_SECRET_KEY", "hunter2"),
+            ]);
+            if FEATURES.contains(&"s3") {
+                assert!(config.unwrap().files.s3.is_some());
+            } else {
+                let feature = "s3";
+                assert_eq!(config.unwrap_err(), ConfigError::Feature { variable, feature });
+            }
         }
     }
 

@@ -15,6 +15,7 @@ pub mod config;
 pub mod context;
 mod door;
 mod errors;
+pub mod features;
 pub mod files;
 pub mod gateway;
 pub mod http;

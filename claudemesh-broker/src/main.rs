@@ -15,7 +15,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Broker of claudemesh: routes and keeps what agent sessions send each other, and reads none of it.
 #[derive(Parser)]
-#[command(name = "claudemesh-broker", version, after_help = SETTINGS)]
+#[command(name = "claudemesh-broker", version = claudemesh_broker::features::version(), after_help = SETTINGS)]
 struct Arguments {}
 
 const SETTINGS: &str = "\

@@ -21,6 +21,7 @@ use crate::backends::sql::{SharedSql, SqlError};
 use crate::broker::now_ms;
 use crate::cluster::InProcess;
 use crate::config::{Config, DatabaseUrl, SharedSqlEngine};
+use crate::features;
 use crate::files::Files;
 use crate::gateway::Gateway;
 use crate::hub::{self, Hub};
@@ -131,7 +132,7 @@ impl Broker {
         broker.tasks.spawn(keep_house(broker.clone()));
         let router = http::router(Arc::new(Gateway::new(broker.clone(), addr, key)));
         let server = tokio::spawn(door::serve(listener, router, broker.clone()));
-        tracing::info!(address = %addr, "listening");
+        tracing::info!(address = %addr, features = features::listed(), "listening");
         Ok(RunningBroker { broker, addr, server })
     }
 }

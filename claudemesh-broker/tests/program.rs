@@ -22,6 +22,17 @@ fn help_names_the_settings_and_starts_nothing() {
 }
 
 #[test]
+fn the_version_tells_the_features() {
+    let text = String::from_utf8(run("--version").stdout).unwrap();
+    assert!(
+        text.starts_with(concat!("claudemesh-broker ", env!("CARGO_PKG_VERSION"))),
+        "{text}"
+    );
+    let features = if cfg!(feature = "s3") { "s3" } else { "none" };
+    assert!(text.contains("(features: ") && text.contains(features), "{text}");
+}
+
+#[test]
 fn an_argument_that_is_not_known_is_an_error() {
     let output = run("--port=7900");
     assert_eq!(output.status.code(), Some(2));

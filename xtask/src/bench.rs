@@ -3,8 +3,9 @@
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
+use claudemesh_testkit::postgres_server::Server;
 
-use crate::postgres;
+use crate::services;
 
 /// Runs `claudemesh-bench`. Without `--write` its report goes to `docs/benchmarks.md` if all scenarios run, else to the
 /// terminal.
@@ -32,12 +33,16 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     if !names_scenarios && !arguments.iter().any(|argument| argument == "--write") {
         bench.args(["--write", "docs"]);
     }
-    let server = postgres::start().context("starting Postgres for the benchmark")?;
+    let server = Server::start().context("starting Postgres for the benchmark")?;
     if let Some(server) = &server {
-        bench.env("CLAUDEMESH_BENCH_POSTGRES_URL", server.url());
-        if let Some(pid) = server.pid() {
-            bench.env("CLAUDEMESH_BENCH_POSTGRES_PID", pid);
+        bench.env("CLAUDEMESH_BENCH_POSTGRES_URL", server.cluster().url());
+        if let Some(pid) = server.cluster().pid() {
+            bench.env("CLAUDEMESH_BENCH_POSTGRES_PID", pid.to_string());
         }
+    }
+    const NATS: &str = "CLAUDEMESH_BENCH_NATS_SERVER";
+    if let Some(program) = services::nats_program().filter(|_| std::env::var_os(NATS).is_none()) {
+        bench.env(NATS, program);
     }
     let status = bench.status().context("running the driver");
     drop(server);

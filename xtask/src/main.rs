@@ -3,10 +3,11 @@
 mod bench;
 mod defects;
 mod fuzz;
-mod postgres;
+mod interrupt;
 mod reference;
 mod reliability;
 mod schemas;
+mod services;
 mod sim;
 mod tests;
 
@@ -21,9 +22,11 @@ tasks:
   bench [ARGS]   measure the broker in release; see `cargo xtask bench --help`
   reliability    kill, cut and starve the broker with the full numbers, and write docs/reliability.md
   sim [ARGS]     simulate delivery with faults; see `cargo xtask sim --help`
-  test [ARGS]    run every test; those that need Postgres start one if its programs are installed";
+  services       start and end servers for tests; see `cargo xtask services --help`
+  test [ARGS]    run every test, with the servers that are installed: they are started for it and ended again";
 
 fn main() -> anyhow::Result<()> {
+    interrupt::catch()?;
     let mut arguments = std::env::args().skip(1);
     match arguments.next().as_deref() {
         Some("schemas") => schemas::write(),
@@ -33,6 +36,7 @@ fn main() -> anyhow::Result<()> {
         Some("bench") => bench::run(&arguments.collect::<Vec<_>>()),
         Some("reliability") => reliability::run(&arguments.collect::<Vec<_>>()),
         Some("sim") => sim::run(&arguments.collect::<Vec<_>>()),
+        Some("services") => services::run(&arguments.collect::<Vec<_>>()),
         Some("test") => tests::run(&arguments.collect::<Vec<_>>()),
         Some(other) => bail!("unknown task {other}\n{TASKS}"),
         None => bail!("no task given\n{TASKS}"),

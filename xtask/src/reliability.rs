@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
-
-use crate::postgres;
+use claudemesh_testkit::postgres_server::Server;
 
 /// What the figures stand between.
 const BEGIN: &str = "<!-- figures: begin, written by cargo xtask reliability -->";
@@ -67,12 +66,12 @@ fn measure(names: &[&String], dev: bool, figures: &Path) -> anyhow::Result<()> {
     // One after the other: they measure.
     cargo.args(["--", "--test-threads=1", "--nocapture"]).args(names);
     cargo.envs(FULL.iter().copied()).env("CLAUDEMESH_FIGURES", figures);
-    let server = postgres::start().context("starting Postgres")?;
+    let server = Server::start().context("starting Postgres")?;
     match &server {
         Some(server) => {
             cargo
                 .arg("--include-ignored")
-                .env("CLAUDEMESH_TEST_POSTGRES_URL", server.url());
+                .env("CLAUDEMESH_TEST_POSTGRES_URL", server.cluster().url());
         }
         None => eprintln!("xtask: no Postgres programs found: its tests are left out"),
     }

@@ -55,6 +55,7 @@ impl S3Settings {
         let Some((variable, text)) = either("S3_ENDPOINT", "MINIO_ENDPOINT") else {
             return Ok(None);
         };
+        Variables::needs_feature(variable, "s3")?;
         let secure = vars.text("MINIO_USE_SSL") == Some("true");
         let endpoint = address(variable, text, secure)?;
         let public = vars.text("S3_PUBLIC_ENDPOINT");

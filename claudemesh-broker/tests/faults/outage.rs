@@ -6,6 +6,7 @@ use claudemesh_client::flows::create_mesh;
 use claudemesh_client::proto::ErrorCode;
 use claudemesh_client::proto::ops::SetState;
 use claudemesh_client::{ClientError, MeshClient};
+use claudemesh_testkit::postgres_server::Server;
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -14,11 +15,6 @@ use crate::kit::process::{Process, Setting};
 use crate::kit::rows::Rows;
 use crate::kit::trio::{Sent, Trio};
 use crate::kit::{figures, scale, until};
-
-/// The Postgres server that development tasks start.
-#[allow(dead_code)]
-#[path = "../../../xtask/src/postgres.rs"]
-mod postgres;
 
 /// A store that can be taken away.
 trait Fragile {
@@ -201,7 +197,7 @@ async fn a_disk_that_is_read_only_for_a_while_stops_nothing_for_good() {
     survives(setting, store).await;
 }
 
-struct Stopped(postgres::Postgres, &'static str);
+struct Stopped(Server, &'static str);
 
 impl Fragile for Stopped {
     fn kind(&self) -> String {
@@ -209,11 +205,11 @@ impl Fragile for Stopped {
     }
 
     fn take_away(&mut self, _: &Process) {
-        self.0.stop(self.1).unwrap();
+        self.0.cluster().stop(self.1).unwrap();
     }
 
     fn bring_back(&mut self, _: &Process) {
-        self.0.launch().unwrap();
+        self.0.cluster().launch().unwrap();
     }
 }
 
@@ -222,9 +218,9 @@ impl Fragile for Stopped {
 #[ignore = "needs the programs of Postgres; `cargo xtask test` runs it where they are"]
 async fn postgres_that_is_stopped_and_started_stops_nothing_for_good() {
     for mode in ["fast", "immediate"] {
-        let server = postgres::start().unwrap().expect("initdb and pg_ctl are needed");
+        let server = Server::start().unwrap().expect("initdb and pg_ctl are needed");
         let directory = tempfile::tempdir().unwrap();
-        let setting = Setting::new(directory.path(), Some(&server.url()));
+        let setting = Setting::new(directory.path(), Some(&server.cluster().url()));
         survives(setting, Stopped(server, mode)).await;
     }
 }

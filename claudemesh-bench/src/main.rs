@@ -12,6 +12,7 @@ mod reference;
 mod report;
 mod scenarios;
 mod shared_sql;
+mod vectors;
 mod wire;
 mod world;
 

@@ -7,7 +7,9 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::backends::embedder::Embedder;
 use crate::backends::sql::SharedSql;
+use crate::backends::vector::VectorBackend;
 use crate::cluster::Fanout;
 use crate::config::Config;
 use crate::files::Files;
@@ -31,6 +33,10 @@ pub struct Broker {
     pub fanout: Box<dyn Fanout>,
     /// The shared SQL databases.
     pub sql: Box<dyn SharedSql>,
+    /// Vectors.
+    pub vectors: Box<dyn VectorBackend>,
+    /// Makes vectors from texts.
+    pub embedder: Option<Box<dyn Embedder>>,
     /// Shared files.
     pub files: Files,
     /// Questions of sessions to each other.

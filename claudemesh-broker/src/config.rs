@@ -1,6 +1,7 @@
 //! Settings, read from the environment once at start. A bad value is an error that names its variable.
 
 mod files;
+mod vectors;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,6 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use files::{FileSettings, S3Secret, S3Settings};
+pub use vectors::{ApiKey, EmbedderSettings, QdrantSettings, VectorSettings};
 
 use claudemesh_proto::RateClass;
 use claudemesh_proto::limits::MAX_FRAME_BYTES;
@@ -194,6 +196,8 @@ pub struct Config {
     pub rate_limits: RateLimits,
     /// Shared files.
     pub files: FileSettings,
+    /// Vectors.
+    pub vectors: VectorSettings,
     /// How often clients are pinged (`PING_INTERVAL_MS`).
     pub ping_interval: Duration,
     /// How long a client may be silent, pongs included (`PONG_TIMEOUT_MS`).
@@ -232,6 +236,7 @@ impl Config {
             shared_sql_limits: SqlLimits::default(),
             rate_limits: RateLimits::default(),
             files: FileSettings::default(),
+            vectors: VectorSettings::default(),
             ping_interval: Duration::from_secs(30),
             pong_timeout: Duration::from_secs(75),
             shutdown_timeout: Duration::from_secs(10),
@@ -362,6 +367,7 @@ impl Config {
             &mut config.rate_limits.heavy,
         )?;
         config.files.read(&vars)?;
+        config.vectors.read(&vars)?;
         if let Some(sha) = vars.text("GIT_SHA") {
             config.git_sha = sha.to_owned();
         }

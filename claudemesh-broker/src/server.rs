@@ -15,9 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backends::blob::{BlobStore, DirectoryBlobs};
+use crate::backends::embedder::{EmbedError, Embedder, HttpEmbedder};
 use crate::backends::sql::postgres::PostgresSql;
 use crate::backends::sql::sqlite::SqliteSql;
 use crate::backends::sql::{SharedSql, SqlError};
+use crate::backends::vector::{SqliteVectors, VectorBackend};
 use crate::broker::now_ms;
 use crate::cluster::InProcess;
 use crate::config::{Config, DatabaseUrl, SharedSqlEngine};
@@ -73,6 +75,12 @@ pub enum StartError {
     /// The shared databases cannot be used.
     #[error(transparent)]
     SharedSql(#[from] SqlError),
+    /// The vectors cannot be used.
+    #[error("cannot use the vectors: {0}")]
+    Vectors(String),
+    /// The embedder cannot be used.
+    #[error(transparent)]
+    Embedder(#[from] EmbedError),
 }
 
 /// A broker that listens. Dropping it stops it without waiting; [`RunningBroker::shutdown`] is graceful.
@@ -109,6 +117,8 @@ impl Broker {
         let store = open_store(&config, metrics.clone()).await?;
         metrics.set_database_up(true);
         let sql = open_shared_sql(&config)?;
+        let vectors = open_vectors(&config)?;
+        let embedder = open_embedder(&config)?;
         let hub = Arc::new(Hub::default());
         let blobs = open_blobs(&config)?;
         let url_key = key.derive(b"claudemesh/file-url/1");
@@ -116,6 +126,8 @@ impl Broker {
         let broker = Arc::new(Self {
             store,
             sql,
+            vectors,
+            embedder,
             fanout: Box::new(InProcess::new(hub.clone())),
             hub,
             files,
@@ -164,6 +176,7 @@ impl RunningBroker {
             self.server.abort();
         }
         broker.sql.close().await;
+        broker.vectors.close().await;
         broker.store.close().await;
         tracing::info!("stopped");
     }
@@ -229,6 +242,36 @@ fn open_shared_sql(config: &Config) -> Result<Box<dyn SharedSql>, StartError> {
             Ok(Box::new(databases))
         }
     }
+}
+
+/// Where vectors are.
+fn open_vectors(config: &Config) -> Result<Box<dyn VectorBackend>, StartError> {
+    let limits = config.vectors.limits;
+    match &config.vectors.qdrant {
+        None => {
+            let path = config.data_dir.join("vectors");
+            let vectors = SqliteVectors::new(&path, limits).map_err(|source| StartError::DataDir { path, source })?;
+            Ok(Box::new(vectors))
+        }
+        #[cfg(feature = "qdrant")]
+        Some(settings) => {
+            let vectors = crate::backends::vector::QdrantVectors::new(settings, limits);
+            Ok(Box::new(
+                vectors.map_err(|error| StartError::Vectors(error.to_string()))?,
+            ))
+        }
+        #[cfg(not(feature = "qdrant"))]
+        Some(_) => Err(StartError::Vectors(
+            "QDRANT_URL is set, but this broker was built without the feature `qdrant`".to_owned(),
+        )),
+    }
+}
+
+fn open_embedder(config: &Config) -> Result<Option<Box<dyn Embedder>>, StartError> {
+    let Some(settings) = config.vectors.embedder.clone() else {
+        return Ok(None);
+    };
+    Ok(Some(Box::new(HttpEmbedder::new(settings)?)))
 }
 
 /// Forgets idle buckets and looks whether the store works; when it is lost, until it is there again.

@@ -28,8 +28,8 @@ fn the_version_tells_the_features() {
         text.starts_with(concat!("claudemesh-broker ", env!("CARGO_PKG_VERSION"))),
         "{text}"
     );
-    let features = if cfg!(feature = "s3") { "s3" } else { "none" };
-    assert!(text.contains("(features: ") && text.contains(features), "{text}");
+    let listed = claudemesh_broker::features::listed();
+    assert!(text.contains(&format!("(features: {listed})")), "{text}");
 }
 
 #[test]

@@ -98,6 +98,41 @@ async fn defect_105_cli_20_failures_say_what_to_do_next() {
 }
 
 #[tokio::test]
+async fn cli_33_texts_are_found_by_their_vectors() {
+    let (_hub, ana, ben) = ana_and_ben().await;
+    let (ana, ben) = (ana.host().await, ben.host().await);
+    let text = ana
+        .fail("vector_store", json!({ "collection": "docs", "text": "no vector" }))
+        .await;
+    assert!(text.contains("EMBEDDINGS_URL") && text.contains("vector"), "{text}");
+    for (text, vector) in [("up", [0.0, 1.0]), ("right", [1.0, 0.0])] {
+        let stored = json!({ "collection": "docs", "text": text, "vector": vector, "metadata": { "n": 1 } });
+        ana.get("vector_store", stored).await;
+    }
+    let query = json!({ "collection": "docs", "vector": [0.6, 0.8], "limit": 1, "filter": { "n": 1 } });
+    let found = ben.get("vector_search", query).await;
+    assert_eq!(
+        (&found["results"][0]["text"], &found["results"][0]["score"]),
+        (&json!("up"), &json!(0.8))
+    );
+    assert_eq!(ben.get("list_collections", json!({})).await["details"][0]["vectors"], 2);
+    let text = ben
+        .fail("vector_search", json!({ "collection": "dosc", "vector": [1, 0] }))
+        .await;
+    assert!(text.contains("docs"), "{text}");
+    let id = found["results"][0]["id"].clone();
+    let delete = json!({ "collection": "docs", "id": id });
+    assert!(
+        ben.fail("vector_delete", delete.clone())
+            .await
+            .contains("only its author")
+    );
+    ana.get("vector_delete", delete).await;
+    ana.end().await;
+    ben.end().await;
+}
+
+#[tokio::test]
 async fn without_a_mesh_every_call_says_how_to_join_and_works_once_joined() {
     let ana = Person::new("ana");
     let host = ana.host().await;

@@ -1,4 +1,4 @@
-//! Memory, contexts and tasks from the command line, between two people.
+//! Memory, contexts, vectors and tasks from the command line, between two people.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 
@@ -65,6 +65,69 @@ fn contexts() {
     );
     assert_eq!(ana.json(&["context", "list"])["contexts"][0]["peerName"], "kai");
     assert!(ana.run(&["context", "list"]).stdout.contains("tokens expire"));
+}
+
+#[test]
+fn cli_23_33_vectors() {
+    let (kai, ana, _up) = two_people();
+    let listed = kai.run(&["vector", "collections"]).stdout;
+    assert!(listed.contains("no embedder"), "{listed}");
+    assert_eq!(kai.json(&["vector", "collections"])["collections"], json!([]));
+    let refused = kai.run(&["vector", "store", "docs", "no", "vector"]);
+    assert!(
+        refused.code == 3 && refused.stderr.contains("EMBEDDINGS_URL"),
+        "{}",
+        refused.stderr
+    );
+    let up = [
+        "vector",
+        "store",
+        "docs",
+        "straight",
+        "up",
+        "--vector",
+        "[0, 2]",
+        "--metadata",
+        "lang=en",
+    ];
+    let stored = kai.json(&up);
+    assert_eq!((&stored["replaced"], &stored["dimensions"]), (&json!(false), &json!(2)));
+    let id = stored["id"].as_str().unwrap();
+    let again = [&up[..], &["--id", id]].concat();
+    assert_eq!(kai.json(&again)["replaced"], true);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[1.5, 0]").unwrap();
+    let path = format!("@{}", file.path().display());
+    kai.json(&["vector", "store", "docs", "right", "--vector", &path]);
+
+    let found = ana.json(&["vector", "search", "docs", "--vector", "[1, 9]", "--limit", "1"]);
+    assert_eq!(
+        (&found["results"][0]["text"], &found["results"][0]["storedBy"]),
+        (&json!("straight up"), &json!("kai"))
+    );
+    let shown = ana.run(&["vector", "search", "docs", "--vector", "[-1, 0]"]).stdout;
+    assert!(
+        shown.contains("-1.000 right") && shown.contains(id) && shown.contains("lang"),
+        "{shown}"
+    );
+    let filtered = ana.json(&["vector", "search", "docs", "--vector", "[1, 0]", "--filter", "lang=en"]);
+    assert_eq!(filtered["results"].as_array().unwrap().len(), 1);
+    let listed = ana.json(&["vector", "collections"]);
+    assert_eq!(
+        listed["details"],
+        json!([{ "name": "docs", "dimensions": 2, "vectors": 2 }])
+    );
+    assert!(ana.run(&["info"]).stdout.contains("docs"));
+
+    assert_eq!(ana.run(&["vector", "delete", "docs", id]).code, 7, "it is kai's");
+    assert_eq!(ana.run(&["vector", "search", "dosc", "--vector", "[1, 0]"]).code, 5);
+    assert_eq!(ana.run(&["vector", "store", "docs", "x", "--vector", "[1"]).code, 3);
+    assert_eq!(
+        ana.run(&["vector", "store", "docs", "x", "--vector", "[1, 2, 3]"]).code,
+        3
+    );
+    assert_eq!(kai.json(&["vector", "delete", "docs", id])["id"], id);
+    assert_eq!(kai.run(&["vector", "delete", "docs", id]).code, 5, "it is gone");
 }
 
 #[test]

@@ -124,6 +124,8 @@ error_codes! {
     QueryError = "query_error", false, 400, 3, "Correct the statement; mesh_schema shows the tables and the dialect.";
     /// The shared database refuses a statement.
     ExecuteError = "execute_error", false, 400, 3, "Correct the statement; mesh_schema shows the tables and the dialect.";
+    /// The collection does not take the vector, or there is none.
+    VectorError = "vector_error", false, 400, 3, "Give a vector of the collection's length; list_collections shows it, and whether texts get vectors.";
     /// The audit log could not be read.
     AuditError = "audit_error", true, 500, 8, "Try again; if it stays, read the broker's log.";
     /// No answer within the time limit.

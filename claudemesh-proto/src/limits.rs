@@ -16,6 +16,26 @@ pub const MAX_STATE_KEYS: usize = 10_000;
 pub const MAX_SQL_ROWS: usize = 1_000;
 /// Most bytes of JSON that the rows of a shared SQL statement have, and about the largest value.
 pub const MAX_SQL_RESULT_BYTES: usize = 1024 * 1024;
+/// Most dimensions of a vector.
+pub const MAX_VECTOR_DIMENSIONS: usize = 4_096;
+/// Longest name of a vector collection, in bytes of UTF-8.
+pub const MAX_COLLECTION_NAME_BYTES: usize = 64;
+/// Largest text of a vector, in bytes of UTF-8.
+pub const MAX_VECTOR_TEXT_BYTES: usize = 32_768;
+/// Largest metadata of a vector, in bytes of compact JSON.
+pub const MAX_VECTOR_METADATA_BYTES: usize = 16_384;
+/// Most values in the metadata of a vector that searches can filter by.
+pub const MAX_VECTOR_TAGS: usize = 256;
+/// Longest name of a metadata field that searches can filter by, in bytes of UTF-8.
+pub const MAX_FILTER_KEY_BYTES: usize = 128;
+/// Longest text in metadata that searches can filter by, in bytes of UTF-8.
+pub const MAX_FILTER_TEXT_BYTES: usize = 256;
+/// Most fields of a filter.
+pub const MAX_FILTER_FIELDS: usize = 16;
+/// Most values of one field of a filter.
+pub const MAX_FILTER_VALUES: usize = 64;
+/// Results of `vector_search` when the caller names no limit.
+pub const DEFAULT_VECTOR_RESULTS: usize = 10;
 /// Most streams in one mesh.
 pub const MAX_STREAMS: usize = 1_000;
 /// Most streams that one session may subscribe to.

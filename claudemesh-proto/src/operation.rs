@@ -79,6 +79,8 @@ pub enum Family {
     Streams,
     /// The mesh's shared SQL database.
     Sql,
+    /// Texts that are found by meaning.
+    Vectors,
 }
 
 /// Who may call an operation. Every caller is a member that completed `hello`.

@@ -55,6 +55,11 @@ macro_rules! for_each_operation {
             { mesh_execute, MeshExecute => SqlResult, "mesh_execute" => "mesh_query_result", Asked, Sql, WriteState, Write, Concurrent, Some("sql_executed"), Clear, 1 }
             { mesh_schema, MeshSchema => MeshSchemaResult, "mesh_schema" => "mesh_schema_result", Always, Sql, Member, Read, Concurrent, None, Clear, 1 }
 
+            { vector_store, VectorStore => VectorStored, "vector_store" => "vector_stored", Always, Vectors, WriteState, Write, Concurrent, Some("vector_stored"), Clear, 1 }
+            { vector_search, VectorSearch => VectorResults, "vector_search" => "vector_results", Always, Vectors, Member, Read, Concurrent, None, Clear, 1 }
+            { vector_delete, VectorDelete => VectorDeleted, "vector_delete" => "ack", Always, Vectors, WriteState, Write, Concurrent, Some("vector_deleted"), Clear, 1 }
+            { list_collections, ListCollections => CollectionList, "list_collections" => "collection_list", Always, Vectors, Member, Read, Concurrent, None, Clear, 1 }
+
             { begin_upload, BeginUpload => UploadBegun, "begin_upload" => "upload_begun", Always, Files, Member, Write, Serial, None, Sealed, 2 }
             { finish_upload, FinishUpload => UploadFinished, "finish_upload" => "upload_finished", Always, Files, Member, Write, Concurrent, Some("file_shared"), Sealed, 2 }
             { cancel_upload, CancelUpload => UploadCancelled, "cancel_upload" => "upload_cancelled", Always, Files, Member, Write, Serial, None, Clear, 2 }
@@ -131,6 +136,11 @@ macro_rules! for_each_tool {
             { mesh_query, MeshQuery => SqlResult, Sql, READ_ONLY, First, "tool mesh_query" }
             { mesh_execute, MeshExecute => SqlResult, Sql, DESTRUCTIVE_EACH_TIME, First, "tool mesh_execute" }
             { mesh_schema, MeshSchema => MeshSchemaResult, Sql, READ_ONLY, First, "tool mesh_schema" }
+
+            { vector_store, VectorStore => VectorStored, Vectors, ADDITIVE, First, "vector store" }
+            { vector_search, VectorSearch => VectorResults, Vectors, READ_ONLY, First, "vector search" }
+            { vector_delete, VectorDelete => VectorDeleted, Vectors, DESTRUCTIVE, First, "vector delete" }
+            { list_collections, ListCollections => CollectionList, Vectors, READ_ONLY, First, "vector collections" }
 
             { create_stream, CreateStream => StreamCreated, Streams, IDEMPOTENT, First, "tool create_stream" }
             { publish, Publish => Published, Streams, ADDITIVE_OPEN, First, "tool publish" }

@@ -18,11 +18,18 @@ struct ServerTests {
     variable: &'static str,
 }
 
-const SERVER_TESTS: &[ServerTests] = &[ServerTests {
-    feature: "s3",
-    test: "blobs",
-    variable: "CLAUDEMESH_TEST_S3_ENDPOINT",
-}];
+const SERVER_TESTS: &[ServerTests] = &[
+    ServerTests {
+        feature: "qdrant",
+        test: "vectors_qdrant",
+        variable: "QDRANT_URL",
+    },
+    ServerTests {
+        feature: "s3",
+        test: "blobs",
+        variable: "CLAUDEMESH_TEST_S3_ENDPOINT",
+    },
+];
 /// Names the server that the Postgres half of the workspace's tests runs on.
 const POSTGRES_URL: &str = "CLAUDEMESH_TEST_POSTGRES_URL";
 /// Which server a variable names, for those that are started.

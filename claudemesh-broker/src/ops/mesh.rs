@@ -1,12 +1,18 @@
 //! The mesh as a whole.
 
+use std::time::Duration;
+
 use claudemesh_proto::ErrorFrame;
 use claudemesh_proto::model::{Capability, Timestamp};
 use claudemesh_proto::ops::{MeshInfo, MeshInfoResult, MeshStats, MeshStatsResult};
+use tokio::time::timeout;
 
 use super::OrFrame as _;
 use crate::Broker;
 use crate::context::{Context, Handle};
+
+/// How long the overview waits for the vector collections, which may be on a server.
+const COLLECTIONS: Duration = Duration::from_secs(2);
 
 impl Handle<MeshInfo> for Broker {
     async fn handle(cx: Context, _: MeshInfo) -> Result<MeshInfoResult, ErrorFrame> {
@@ -21,8 +27,10 @@ impl Handle<MeshInfo> for Broker {
             .task_counts(mesh, Timestamp::from_ms(cx.now_ms), &hidden)
             .await
             .or_frame()?;
-        // An overview without the tables is better than none.
+        // An overview without the tables or collections is better than none.
         let tables = cx.broker.sql.schema(mesh).await.unwrap_or_default();
+        let listing = timeout(COLLECTIONS, cx.broker.vectors.collections(mesh, &hidden));
+        let collections = listing.await.unwrap_or(Ok(Vec::new())).unwrap_or_default();
         let file_count = cx.file_count().await?;
         let state = cx.session.mesh.lock();
         let overview = state.mesh.overview_for(&cx.session.presence);
@@ -40,6 +48,7 @@ impl Handle<MeshInfo> for Broker {
             memory_count,
             tasks,
             tables: tables.into_iter().map(|table| table.name).collect(),
+            collections: collections.into_iter().map(|collection| collection.name).collect(),
             streams: state
                 .streams
                 .list()
@@ -49,7 +58,6 @@ impl Handle<MeshInfo> for Broker {
             file_count,
             your_name: overview.your_name,
             your_groups: overview.your_groups,
-            ..MeshInfoResult::default()
         })
     }
 }

@@ -20,6 +20,7 @@ mod streams;
 mod task_rules;
 mod tasks;
 mod text;
+mod vectors;
 
 pub(crate) use files::{blob_failure, busy};
 pub(crate) use group_keys::catch_up;

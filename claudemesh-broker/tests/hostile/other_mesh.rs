@@ -61,6 +61,8 @@ async fn victim(lab: Lab) -> (Lab, Victim) {
         json!({ "type": "join_group", "name": CANARY, "role": CANARY }),
         json!({ "type": "set_state", "key": CANARY, "value": CANARY }),
         json!({ "type": "set_state", "key": "shared", "value": CANARY }),
+        json!({ "type": "vector_store", "collection": CANARY, "text": CANARY, "vector": [1, 2], "metadata": { "k": CANARY } }),
+        json!({ "type": "vector_store", "collection": "shared", "text": CANARY, "vector": [1, 2] }),
         json!({ "type": "share_context", "summary": CANARY, "topic": CANARY, "filesRead": [CANARY], "tags": [CANARY] }),
     ] {
         let answer = session.ask(request).await;
@@ -121,6 +123,8 @@ fn specific(kind: &str, id: &str) -> Vec<Value> {
         "recall" | "get_context" => ["", "canary", CANARY, "mesh", id, "\" OR mesh : \"", "*", "4"]
             .map(|query| json!({ "query": query }))
             .to_vec(),
+        "vector_search" => vec![json!({ "collection": "shared", "query": "", "vector": [1, 2], "limit": 100 })],
+        "vector_delete" => vec![json!({ "collection": "shared", "id": id })],
         "list_tasks" => vec![json!({}), json!({ "status": "open" }), json!({ "status": "" })],
         "get_state" | "delete_state" => vec![json!({ "key": "shared" })],
         _ => vec![json!({})],

@@ -80,6 +80,7 @@ pub(crate) async fn run(context: Context, _: InfoArgs) -> Result<(), CliError> {
         ),
         line("streams", list(&info.streams)),
         line("tables", list(&info.tables)),
+        line("vectors", list(&info.collections)),
         line("memories", info.memory_count.to_string()),
         line("files", info.file_count.to_string()),
     ]);

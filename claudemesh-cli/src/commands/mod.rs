@@ -29,6 +29,7 @@ mod status;
 mod task;
 mod tool;
 mod up;
+mod vector;
 mod verify;
 mod welcome;
 
@@ -121,6 +122,8 @@ commands! {
     Context(context::ContextArgs) => context::run;
     /// Hand out work and take it on
     Task(task::TaskArgs) => task::run;
+    /// Store texts, and find them by meaning
+    Vector(vector::VectorArgs) => vector::run;
     /// Share, fetch and manage encrypted files, and read files of peers
     File(file::FileArgs) => file::run;
     /// Show what a mesh holds

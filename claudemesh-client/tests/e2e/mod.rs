@@ -9,7 +9,7 @@ macro_rules! modules {
 modules! {
     ladder offline restart priorities sessions hidden grants names state presence members invites encryption audit original
     overview tools crowd large restored enrolment admission tampering
-    memory contexts tasks streams sql files peer_files
+    memory contexts tasks streams sql vectors files peer_files
 }
 
 /// The suite: `suite!([attribute] path::to::a::fresh::database)`.
@@ -116,6 +116,14 @@ macro_rules! suite {
                 members_share_tables_and_see_nothing_else
                 defect_020_104_105_who_may_not_is_refused_and_everybody_is_told
                 original_clients_use_shared_sql_as_before
+            }
+            vectors {
+                defect_036_037_054_texts_are_found_by_meaning
+                an_embedder_makes_the_vectors
+                who_may_not_is_refused_and_nothing_is_changed
+                what_does_not_fit_is_refused_with_its_field
+                two_members_store_and_create_at_once
+                original_clients_use_vectors_as_before
             }
             presence {
                 defect_097_groups_summary_and_profile_come_back

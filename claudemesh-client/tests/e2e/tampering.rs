@@ -10,6 +10,7 @@ use claudemesh_client::proto::operations;
 use claudemesh_client::proto::ops::{
     AuditQuery, AuditVerify, AuditVerifyResult, CancelTask, ClaimTask, CompleteTask, CreateStream, CreateTask, DeleteFile,
     DeleteState, Forget, JoinGroup, LeaveGroup, MeshExecute, ReleaseTask, Remember, RemoveMember, SetGrants, SetState,
+    VectorDelete, VectorStore,
 };
 use claudemesh_client::proto::tools::GrantFile;
 use serde_json::json;
@@ -68,6 +69,20 @@ pub async fn every_audited_operation_leaves_an_entry(database: Database) {
                 let params = vec![SqlValue::Text(secret.to_owned())];
                 let request = MeshExecute { sql, params };
                 ben.request(request).await.unwrap();
+            }
+            "vector_store" | "vector_delete" => {
+                let (collection, vector) = ("docs".to_owned(), Some(vec![1.0, 2.0]));
+                let store = VectorStore {
+                    collection: collection.clone(),
+                    text: secret.to_owned(),
+                    metadata: Some([("secret".to_owned(), json!(secret))].into()),
+                    vector,
+                    id: None,
+                };
+                let id = ben.request(store).await.unwrap().id;
+                if meta.wire_type == "vector_delete" {
+                    ben.request(VectorDelete { collection, id }).await.unwrap();
+                }
             }
             "create_stream" => {
                 let name = "builds".to_owned();

@@ -84,6 +84,16 @@ pub async fn every_tool_works_and_names_what_is_wrong(database: Database) {
         }
         match tool {
             "mesh_query" => *arguments = json!({ "sql": "SELECT $1 AS a", "params": ["word"] }),
+            "vector_store" => *arguments = json!({ "collection": "word", "text": "word", "vector": [1, 2], "metadata": { "a": 1 } }),
+            "vector_search" => {
+                let filter = json!({ "a": [1, 2] });
+                *arguments = json!({ "collection": "word", "query": "word", "vector": [1, 2], "limit": 1, "filter": filter });
+            }
+            "vector_delete" => {
+                let store = json!({ "collection": "word", "text": "word", "vector": [1, 2] });
+                let stored = ana.call_tool("vector_store", store).await.unwrap();
+                *arguments = json!({ "collection": "word", "id": stored["id"] });
+            }
             "mesh_execute" => *arguments = json!({ "sql": "CREATE TABLE IF NOT EXISTS word (a TEXT)", "params": [] }),
             _ => {}
         }

@@ -14,6 +14,7 @@ mod sql;
 mod state;
 mod streams;
 mod tasks;
+mod vectors;
 
 pub use audit::*;
 pub use contexts::*;
@@ -29,3 +30,4 @@ pub use sql::*;
 pub use state::*;
 pub use streams::*;
 pub use tasks::*;
+pub use vectors::*;

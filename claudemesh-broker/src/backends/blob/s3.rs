@@ -18,6 +18,7 @@ use rusty_s3::{Bucket, Credentials, S3Action as _, UrlStyle};
 use url::Url;
 
 use super::{BlobError, BlobPlace, BlobStore, Bytestream, Part, PartSizes, plain};
+use crate::backends::http_client::http_client;
 use crate::config::S3Settings;
 
 /// How long an address that the broker uses itself is good.
@@ -60,18 +61,7 @@ impl S3Blobs {
     /// # Errors
     /// [`BlobError::Failed`] if TLS cannot be set up.
     pub fn new(settings: S3Settings) -> Result<Self, BlobError> {
-        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-        let roots = rustls::RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(failed)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(failed)?;
+        let client = http_client().map_err(BlobError::Failed)?;
         let credentials = Credentials::new(settings.access_key.clone(), settings.secret_key.expose());
         Ok(Self {
             client,

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::{SharedSql, SqlError, SqlLimits, Statement};
+use crate::backends::mesh_file_name;
 use connection::{Access, Guarded};
 
 /// How many statements of one mesh read at once.
@@ -71,18 +72,7 @@ impl SqliteSql {
     }
 
     fn path(&self, mesh: &MeshId) -> PathBuf {
-        // The id as it is where that is a file name: two ids may differ in case only.
-        let id = mesh.as_str();
-        let is_plain = !id.is_empty()
-            && id
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-        let name = match is_plain && id.len() <= 128 {
-            true => format!("{id}.db"),
-            // No plain id has a dot.
-            false => format!("{}.id.db", claudemesh_crypto::encode_base64_url(id.as_bytes())),
-        };
-        self.directory.join(name)
+        self.directory.join(mesh_file_name(mesh))
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use claudemesh_proto::limits::SKILL_UPLOAD_MS;
 use claudemesh_proto::model::{DeliveryStage, Timestamp};
 
 use crate::Broker;
@@ -20,6 +21,8 @@ const CLAIM_SWEEP: Duration = Duration::from_secs(5);
 const EXPIRY_SWEEP: Duration = Duration::from_secs(30);
 /// How often files whose time is over are removed, and what is left of them.
 const FILE_SWEEP: Duration = Duration::from_secs(15);
+/// How often bundles of skills are removed that were not deployed in time.
+const UPLOAD_SWEEP: Duration = Duration::from_secs(300);
 /// How often old messages are removed.
 const PURGE: Duration = Duration::from_secs(600);
 /// Most rows that one step of a sweep touches: a sweep must not hold up deliveries.
@@ -36,6 +39,11 @@ pub(crate) fn start(broker: &Arc<Broker>) {
     every(broker, CLAIM_SWEEP, |broker| async move { end_claims(&broker).await });
     every(broker, EXPIRY_SWEEP, |broker| async move { expire(&broker).await });
     every(broker, FILE_SWEEP, |broker| async move { files::sweep(&broker).await });
+    every(
+        broker,
+        UPLOAD_SWEEP,
+        |broker| async move { drop_uploads(&broker).await },
+    );
     every(broker, PURGE, |broker| async move { purge(&broker).await });
 }
 
@@ -124,6 +132,18 @@ async fn end_claims(broker: &Arc<Broker>) {
             Ok(ended) if ended >= STEP => {}
             Ok(_) => return,
             Err(error) => return tracing::warn!(%error, "claims of tasks were not ended"),
+        }
+    }
+}
+
+async fn drop_uploads(broker: &Arc<Broker>) {
+    let before = Timestamp::from_ms(now_ms().saturating_sub(SKILL_UPLOAD_MS));
+    // Each may hold megabytes: few at once.
+    loop {
+        match broker.store.purge_skill_uploads(before, STEP / 50).await {
+            Ok(removed) if removed >= STEP as u64 / 50 => {}
+            Ok(_) => return,
+            Err(error) => return tracing::warn!(%error, "uploads for skills were not removed"),
         }
     }
 }

@@ -51,20 +51,35 @@ async fn discovery_is_refused_at_once_before_and_after_initialize() {
         "server/discover",
         "subscriptions/listen",
         "no/such",
-        "prompts/list",
-        "resources/list",
+        "resources/subscribe",
         "logging/setLevel",
     ] {
-        let params = if method == "logging/setLevel" {
-            json!({ "level": "debug" })
-        } else {
-            json!({ "notifications": {} })
+        let params = match method {
+            "logging/setLevel" => json!({ "level": "debug" }),
+            "resources/subscribe" => json!({ "uri": "skill://claudemesh/x" }),
+            _ => json!({ "notifications": {} }),
         };
         let answer = server.ask(json!(method), method, params).await;
         assert_eq!(answer["error"]["code"], -32601, "{method}: {answer}");
     }
-    let answer = server.ask(json!("d"), "tools/call", json!({ "name": 5 })).await;
-    assert_eq!(answer["error"]["code"], -32602, "{answer}");
+    for (method, params) in [
+        ("tools/call", json!({ "name": 5 })),
+        ("prompts/get", json!({ "name": 5 })),
+        ("resources/read", json!({})),
+    ] {
+        let answer = server.ask(json!("d"), method, params).await;
+        assert_eq!(answer["error"]["code"], -32602, "{answer}");
+    }
+    // Without a mesh there is nothing to list, and that is no failure.
+    for (method, list) in [("prompts/list", "prompts"), ("resources/list", "resources")] {
+        let answer = server.ask(json!(method), method, json!({})).await;
+        assert_eq!(answer["result"][list], json!([]), "{answer}");
+    }
+    let answer = server.ask(json!("e"), "prompts/get", json!({ "name": "x" })).await;
+    assert!(
+        answer["error"]["message"].as_str().unwrap().contains("claudemesh join"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -85,7 +100,12 @@ async fn capabilities_instructions_and_versions() {
         assert_eq!(info["serverInfo"]["name"], "claudemesh");
         assert_eq!(
             info["capabilities"],
-            json!({ "experimental": { "claude/channel": {} }, "tools": {} })
+            json!({
+                "experimental": { "claude/channel": {} },
+                "prompts": { "listChanged": true },
+                "resources": { "listChanged": true },
+                "tools": {},
+            })
         );
         let instructions = info["instructions"].as_str().unwrap();
         assert!(instructions.len() < 4096, "{}", instructions.len());

@@ -13,6 +13,7 @@ use crate::receipts::ReceiptBook;
 use crate::resolve::Directory;
 use crate::secure::{KeyStore, MemoryKeyStore, SecureChannel};
 use crate::session::SessionMemory;
+use crate::skills::GitAccess;
 use crate::stats::SessionStats;
 use crate::streams::Streams;
 use crate::{ClientError, ConnectionState, Identity, Message};
@@ -49,6 +50,7 @@ pub(crate) struct Options {
     pub(crate) protocol_v1_fallback: bool,
     pub(crate) shared: Vec<PathBuf>,
     pub(crate) transfer_directory: Option<PathBuf>,
+    pub(crate) git_access: GitAccess,
 }
 
 /// Settings of a [`MeshClient`]; every one has a default. Ends with [`MeshClientBuilder::connect`] or
@@ -95,6 +97,7 @@ impl MeshClientBuilder {
             protocol_v1_fallback: true,
             shared: Vec::new(),
             transfer_directory: None,
+            git_access: GitAccess::default(),
         };
         Self {
             identity,
@@ -256,6 +259,12 @@ impl MeshClientBuilder {
     /// can go on with them if not set.
     pub fn transfer_directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.options.transfer_directory = Some(directory.into());
+        self
+    }
+
+    /// From where `mesh_skill_deploy` may fetch git repositories; public hosts over HTTPS only if not set.
+    pub fn git_access(mut self, access: GitAccess) -> Self {
+        self.options.git_access = access;
         self
     }
 

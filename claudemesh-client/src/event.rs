@@ -2,7 +2,7 @@
 
 use crate::secure::SecureEvent;
 use crate::{ConnectionState, Message};
-use claudemesh_proto::frame::{GroupEpoch, Push, StateChange, TaskChange};
+use claudemesh_proto::frame::{GroupEpoch, Push, SkillChange, StateChange, TaskChange};
 use claudemesh_proto::model::{Group, KeyHex, Receipt};
 use claudemesh_proto::ops::StreamData;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
@@ -25,6 +25,8 @@ pub enum ClientEvent {
     StateChange(StateChange),
     /// A task was created or changed.
     TaskChange(TaskChange),
+    /// A skill was shared, changed or removed by another session.
+    SkillChange(SkillChange),
     /// An event of a stream that this session subscribed to.
     StreamData(Arc<StreamData>),
     /// Events of a stream did not reach this session.

@@ -20,6 +20,7 @@
 //! | [`flows`] | create a mesh, invite, join |
 //! | [`http`] | the broker's HTTP endpoints |
 //! | [`secure`] | sealing, opening, group keys |
+//! | [`skills`] | SKILL.md, bundles of files, where they come from |
 //!
 //! A client keeps no global state: any number of them live in one process. It needs a tokio runtime.
 
@@ -47,6 +48,7 @@ mod receipts;
 mod resolve;
 pub mod secure;
 mod session;
+pub mod skills;
 mod state;
 mod stats;
 mod streams;

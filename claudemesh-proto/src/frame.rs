@@ -155,6 +155,35 @@ pub struct TaskChange {
     pub task: Task,
 }
 
+/// What was done to a skill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum SkillAction {
+    /// It is new, or has changed.
+    Shared,
+    /// It is gone.
+    Removed,
+}
+
+/// A skill was shared, changed or removed. Wire type: `skill_change`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SkillChange {
+    /// What was done to it.
+    pub action: SkillAction,
+    /// Its name.
+    pub name: String,
+    /// Name of the member that did it.
+    #[serde(default)]
+    pub by: String,
+    /// What it is for; empty when it is gone.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// How often it has been shared, from 1.
+    #[serde(default)]
+    pub version: u64,
+}
+
 /// The group log grew. Wire type: `group_epoch`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupEpoch {
@@ -294,6 +323,8 @@ server_frames! {
     StateChange(StateChange) = "state_change";
     /// A task was created or changed.
     TaskChange(TaskChange) = "task_change";
+    /// A skill was shared, changed or removed.
+    SkillChange(SkillChange) = "skill_change";
     /// An event of a stream.
     StreamData(StreamData) = "stream_data";
     /// Events of a stream that did not reach this session.

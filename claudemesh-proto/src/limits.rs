@@ -80,3 +80,29 @@ pub const MAX_PEER_FILE_NAMES: usize = 500;
 pub const MAX_PEER_PATH_BYTES: usize = 4096;
 /// Longest time that a file that is not persistent may be kept, in seconds: 30 days.
 pub const MAX_FILE_LIFE_SECS: u64 = 30 * 24 * 3600;
+/// Longest name of a skill, in characters.
+pub const MAX_SKILL_NAME_CHARS: usize = 64;
+/// Longest instructions of a skill, in bytes of UTF-8.
+pub const MAX_SKILL_INSTRUCTIONS_BYTES: usize = 128 * 1024;
+/// Largest manifest of a skill, in bytes of compact JSON.
+pub const MAX_SKILL_MANIFEST_BYTES: usize = 16 * 1024;
+/// Most skills in one mesh.
+pub const MAX_SKILLS: usize = 1_000;
+/// Most files that come with one skill, SKILL.md not counted.
+pub const MAX_SKILL_FILES: usize = 128;
+/// Largest file that comes with a skill, in bytes: what one frame carries as base64.
+pub const MAX_SKILL_FILE_BYTES: usize = 768 * 1024;
+/// Most bytes that the files of one skill have together.
+pub const MAX_SKILL_BUNDLE_BYTES: usize = 4 * 1024 * 1024;
+/// Most bytes that the files of all skills of one mesh have together, bundles on their way included.
+pub const MAX_MESH_SKILL_BYTES: usize = 128 * 1024 * 1024;
+/// Longest path of a file that comes with a skill, in bytes.
+pub const MAX_SKILL_PATH_BYTES: usize = 255;
+/// Most parts of such a path.
+pub const MAX_SKILL_PATH_DEPTH: usize = 16;
+/// Bundles of one member that are on their way at the same time.
+pub const MAX_SKILL_UPLOADS: usize = 8;
+/// How long a bundle that is not deployed is kept, in milliseconds: an hour.
+pub const SKILL_UPLOAD_MS: i64 = 3_600_000;
+/// Largest zip archive that skills are deployed from, in bytes.
+pub const MAX_SKILL_ARCHIVE_BYTES: u64 = 32 * 1024 * 1024;

@@ -81,6 +81,8 @@ pub enum Family {
     Sql,
     /// Texts that are found by meaning.
     Vectors,
+    /// Instructions for agents, with files.
+    Skills,
 }
 
 /// Who may call an operation. Every caller is a member that completed `hello`.

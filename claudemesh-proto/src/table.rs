@@ -60,6 +60,13 @@ macro_rules! for_each_operation {
             { vector_delete, VectorDelete => VectorDeleted, "vector_delete" => "ack", Always, Vectors, WriteState, Write, Concurrent, Some("vector_deleted"), Clear, 1 }
             { list_collections, ListCollections => CollectionList, "list_collections" => "collection_list", Always, Vectors, Member, Read, Concurrent, None, Clear, 1 }
 
+            { share_skill, ShareSkill => SkillAck, "share_skill" => "skill_ack", Always, Skills, WriteState, Write, Serial, Some("skill_shared"), Clear, 1 }
+            { get_skill, GetSkill => SkillData, "get_skill" => "skill_data", Always, Skills, Member, Read, Serial, None, Clear, 1 }
+            { list_skills, ListSkills => SkillList, "list_skills" => "skill_list", Always, Skills, Member, Read, Serial, None, Clear, 1 }
+            { remove_skill, RemoveSkill => SkillAck, "remove_skill" => "skill_ack", Always, Skills, WriteState, Write, Serial, Some("skill_removed"), Clear, 1 }
+            { upload_skill_files, UploadSkillFiles => SkillFilesUploaded, "upload_skill_files" => "skill_files_uploaded", Always, Skills, WriteState, Write, Serial, None, Clear, 2 }
+            { skill_deploy, SkillDeploy => SkillDeployed, "skill_deploy" => "skill_deploy_ack", Always, Skills, WriteState, Write, Serial, Some("skill_deployed"), Clear, 1 }
+
             { begin_upload, BeginUpload => UploadBegun, "begin_upload" => "upload_begun", Always, Files, Member, Write, Serial, None, Sealed, 2 }
             { finish_upload, FinishUpload => UploadFinished, "finish_upload" => "upload_finished", Always, Files, Member, Write, Concurrent, Some("file_shared"), Sealed, 2 }
             { cancel_upload, CancelUpload => UploadCancelled, "cancel_upload" => "upload_cancelled", Always, Files, Member, Write, Serial, None, Clear, 2 }
@@ -147,6 +154,12 @@ macro_rules! for_each_tool {
             { subscribe, Subscribe => Subscribed, Streams, IDEMPOTENT, First, "tool subscribe" }
             { unsubscribe, Unsubscribe => Unsubscribed, Streams, IDEMPOTENT, First, "tool unsubscribe" }
             { list_streams, ListStreams => StreamList, Streams, READ_ONLY, First, "tool list_streams" }
+
+            { share_skill, ShareSkillTool => SkillAck, Skills, IDEMPOTENT, First, "skill share" }
+            { get_skill, GetSkillTool => GotSkill, Skills, READ_ONLY, First, "skill get" }
+            { list_skills, ListSkills => SkillList, Skills, READ_ONLY, First, "skill list" }
+            { remove_skill, RemoveSkill => SkillAck, Skills, DESTRUCTIVE, First, "skill remove" }
+            { mesh_skill_deploy, DeploySkillTool => SkillDeployed, Skills, ADDITIVE_OPEN, First, "skill deploy" }
 
             { share_file, ShareFile => SharedFile, Files, ADDITIVE_OPEN, First, "file share" }
             { get_file, FetchFile => FetchedFile, Files, ADDITIVE, Any, "file get" }

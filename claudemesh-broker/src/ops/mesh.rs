@@ -32,6 +32,7 @@ impl Handle<MeshInfo> for Broker {
         let listing = timeout(COLLECTIONS, cx.broker.vectors.collections(mesh, &hidden));
         let collections = listing.await.unwrap_or(Ok(Vec::new())).unwrap_or_default();
         let file_count = cx.file_count().await?;
+        let skill_count = store.skill_count(mesh).await.or_frame()?;
         let state = cx.session.mesh.lock();
         let overview = state.mesh.overview_for(&cx.session.presence);
         let facts = state.mesh.facts();
@@ -56,6 +57,7 @@ impl Handle<MeshInfo> for Broker {
                 .map(|stream| stream.row.name.clone())
                 .collect(),
             file_count,
+            skill_count,
             your_name: overview.your_name,
             your_groups: overview.your_groups,
         })

@@ -14,6 +14,7 @@ mod mesh;
 mod messaging;
 mod peer_files;
 mod profile;
+mod skills;
 mod sql;
 mod state;
 mod streams;

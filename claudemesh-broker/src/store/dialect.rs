@@ -25,7 +25,8 @@ macro_rules! migrations {
             (3, "tasks"),
             (4, "streams"),
             (5, "files"),
-            (6, "trim")
+            (6, "trim"),
+            (7, "skills")
         )
     };
     ($engine:literal, $(($version:literal, $name:literal)),+) => {

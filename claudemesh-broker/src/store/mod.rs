@@ -23,6 +23,8 @@ mod meshes;
 mod messages;
 mod presence;
 mod rows;
+mod skill_files;
+mod skills;
 mod state;
 mod streams;
 mod tasks;
@@ -45,6 +47,8 @@ pub use messages::{
     RecipientRow, StageChange, StageOutcome, StoredMessage,
 };
 pub use presence::{PeerStateRow, PendingStatus};
+pub use skill_files::{SkillFileContent, SkillUpload};
+pub use skills::{NewSkill, SkillRow, SkillSelection};
 pub use state::{StateRow, StateWrite};
 pub use streams::StreamRow;
 pub use tasks::{NewTask, TaskRow, TaskSelection};

@@ -101,6 +101,19 @@ pub(super) fn not_of(column: &str, members: usize, first: usize) -> String {
     format!(" AND {column} NOT IN ({})", places.join(", "))
 }
 
+/// `%part%` for `LIKE … ESCAPE '!'`. (A backslash is no good: Postgres has it as its own escape in some settings.)
+pub(super) fn like(part: &str) -> String {
+    let mut pattern = String::from("%");
+    for c in part.chars() {
+        if matches!(c, '%' | '_' | '!') {
+            pattern.push('!');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    pattern
+}
+
 /// `($1,$2),($3,$4)`: the values of a statement with this many rows and no other parameters. On SQLite `(?,?),(?,?)`:
 /// it looks numbered parameters up in a list, and with a thousand of them that took a fifth of the committer's time.
 pub(super) fn push_values(connection: &AnyConnection, sql: &mut String, rows: usize, columns: usize) {

@@ -42,7 +42,7 @@ impl Db {
 macro_rules! modules {
     ($($module:ident)+) => { $( pub mod $module; )+ };
 }
-modules! { messages deliveries committer invites audit group_log members state whole }
+modules! { messages deliveries committer invites audit group_log members state skills whole }
 
 macro_rules! suite {
     ($attributes:tt $fresh:ident) => {
@@ -84,6 +84,11 @@ macro_rules! suite {
             state {
                 state_counts_writes
                 statuses_wait_for_their_session
+            }
+            skills {
+                skills_are_replaced_found_and_removed
+                files_belong_to_one_version
+                uploads_have_limits_and_an_end
             }
             whole {
                 data_survives_a_restart

@@ -83,6 +83,7 @@ pub(crate) async fn run(context: Context, _: InfoArgs) -> Result<(), CliError> {
         line("vectors", list(&info.collections)),
         line("memories", info.memory_count.to_string()),
         line("files", info.file_count.to_string()),
+        line("skills", info.skill_count.to_string()),
     ]);
     Ok(())
 }

@@ -24,6 +24,7 @@ mod remove;
 mod send;
 mod session;
 mod signals;
+mod skill;
 mod state;
 mod status;
 mod task;
@@ -124,6 +125,8 @@ commands! {
     Task(task::TaskArgs) => task::run;
     /// Store texts, and find them by meaning
     Vector(vector::VectorArgs) => vector::run;
+    /// Share instructions for agents, and get those of others
+    Skill(skill::SkillArgs) => skill::run;
     /// Share, fetch and manage encrypted files, and read files of peers
     File(file::FileArgs) => file::run;
     /// Show what a mesh holds

@@ -1,7 +1,7 @@
 //! A command's connection to one mesh.
 
 use super::Context;
-use crate::config::MeshEntry;
+use crate::config::{MeshEntry, git_access};
 use crate::output::{one_line, warn};
 use crate::{CliError, Config};
 use claudemesh_client::http::BrokerHttp;
@@ -155,6 +155,7 @@ pub(crate) fn builder(config: &Config, identity: Identity) -> MeshClientBuilder 
     MeshClient::builder(identity)
         .key_store(key_store(config))
         .transfer_directory(config.uploads_dir())
+        .git_access(git_access())
         .connect_timeout(CONNECT_TIMEOUT)
         .peer_type("human")
         .channel("terminal")

@@ -19,6 +19,7 @@ pub use file::{ConfigFile, MeshEntry};
 
 use crate::CliError;
 use claudemesh_client::Identity;
+use claudemesh_client::skills::GitAccess;
 use claudemesh_proto::ErrorCode;
 use claudemesh_proto::model::{MemberId, MeshId};
 use std::path::{Path, PathBuf};
@@ -324,6 +325,11 @@ pub fn default_broker() -> String {
 /// A variable of the environment; empty is the same as unset.
 pub(crate) fn env(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// From where git repositories may be fetched beside public hosts over HTTPS: `CLAUDEMESH_GIT_ALLOW`.
+pub(crate) fn git_access() -> GitAccess {
+    GitAccess::of_words(&env("CLAUDEMESH_GIT_ALLOW").unwrap_or_default())
 }
 
 fn home() -> Result<PathBuf, CliError> {

@@ -14,7 +14,17 @@ use rmcp::transport::Transport;
 use std::sync::Arc;
 
 /// Methods that this server answers.
-const METHODS: [&str; 4] = ["initialize", "ping", "tools/call", "tools/list"];
+const METHODS: [&str; 9] = [
+    "initialize",
+    "ping",
+    "prompts/get",
+    "prompts/list",
+    "resources/list",
+    "resources/read",
+    "resources/templates/list",
+    "tools/call",
+    "tools/list",
+];
 
 /// A transport that answers some requests itself.
 pub(super) struct Door<T> {

@@ -8,6 +8,7 @@
 //! | `catalog` | the list of tools, from the tool table |
 //! | `call` | one call of a tool |
 //! | `progress` | notices of how far a call has come |
+//! | `skills` | skills as prompts and resources |
 //! | `delivery` | received messages on their way to the model |
 //! | `surface` | the ways to put a message in front of the model |
 //! | `mail` | messages that no surface took, and those that were shown and not yet read |
@@ -26,6 +27,7 @@ mod progress;
 mod render;
 mod server;
 mod session;
+mod skills;
 mod surface;
 mod written;
 

@@ -3,7 +3,7 @@
 use super::render::label;
 use super::surface::Facts;
 use claudemesh_client::{ClientEvent, Identity, PeerEvent};
-use claudemesh_proto::frame::{TaskAction, TaskChange};
+use claudemesh_proto::frame::{SkillAction, TaskAction, TaskChange};
 use serde_json::{Value, json};
 
 /// Text and facts of a notification; `None` for what the model need not know.
@@ -47,6 +47,21 @@ pub(super) fn of(mesh: &Identity, event: &ClientEvent) -> Option<(String, Facts)
             facts.insert("task_id".to_owned(), json!(change.task.id));
             facts.insert("action".to_owned(), json!(change.action));
             (super::render::quote(&task_news(change)), facts)
+        }
+        ClientEvent::SkillChange(change) => {
+            let mut facts = facts(mesh, "skill_change");
+            facts.insert("skill".to_owned(), json!(label(&change.name)));
+            facts.insert("action".to_owned(), json!(change.action));
+            let done = match change.action {
+                SkillAction::Shared if change.version <= 1 => "shared",
+                SkillAction::Shared => "changed",
+                SkillAction::Removed => "removed",
+            };
+            let mut content = format!("[skill] {} was {done} by {}", label(&change.name), label(&change.by));
+            if !change.description.is_empty() {
+                content.push_str(&format!(": {}", change.description));
+            }
+            (super::render::quote(&content), facts)
         }
         ClientEvent::StreamData(data) => {
             let mut facts = facts(mesh, "stream_data");

@@ -14,9 +14,13 @@ use tokio::time::sleep;
 /// At most so often: a host shows each notice.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// Whether a call of this tool may be dropped in the middle: repeating it goes on where it stopped.
+/// Whether a call of this tool may be dropped in the middle: repeating it goes on where it stopped, or begins anew.
 pub(super) fn can_be_cut_off(tool: &str) -> bool {
-    tool_by_name(tool).is_some_and(|meta| meta.family == Family::Files && meta.name != "delete_file")
+    tool_by_name(tool).is_some_and(|meta| match meta.family {
+        Family::Files => meta.name != "delete_file",
+        Family::Skills => meta.name == "mesh_skill_deploy",
+        _ => false,
+    })
 }
 
 /// Runs a call and tells the host how far it has come, if the host gave a token for that.

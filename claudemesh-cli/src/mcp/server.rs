@@ -4,14 +4,17 @@ use super::Options;
 use super::delivery::{Desk, Ladder};
 use super::mail::MESSAGES_KEY;
 use super::session::{Joined, Who};
+use super::skills::{self, ListNotices, Skills};
 use super::surface::{CAPABILITY, Channel, InboxSocket, MeshIds, Surface};
 use super::written::{Unwritten, messages_in};
 use super::{call, catalog, instructions, progress};
 use crate::Config;
 use claudemesh_client::Meshes;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, Implementation, JsonObject, ListToolsResult, PaginatedRequestParams,
-    ProtocolVersion, RequestId, ServerCapabilities, ServerConfig, Tool,
+    CallToolRequestParams, CallToolResponse, GetPromptRequestParams, GetPromptResponse, Implementation, JsonObject,
+    ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+    ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, RequestId, ServerCapabilities, ServerConfig,
+    Tool,
 };
 use rmcp::service::{NotificationContext, RequestContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -21,6 +24,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Newest version of the protocol that is offered: servers of later ones are never given channels.
 const NEWEST: ProtocolVersion = ProtocolVersion::V_2025_11_25;
+
+/// How Claude Code calls itself.
+const CLAUDE_CODE: &str = "claude-code";
 
 /// The server of one session. Clones are the same server.
 #[derive(Clone)]
@@ -36,6 +42,8 @@ struct Shared {
     mesh_ids: MeshIds,
     desk: Arc<Desk>,
     unwritten: Unwritten,
+    skills: Skills,
+    notices: Arc<ListNotices>,
     tools: Vec<Tool>,
     info: ServerConfig,
     several_meshes: bool,
@@ -54,6 +62,8 @@ impl Server {
             dir: config.dir().to_owned(),
             desk: Arc::new(Desk::new(who.mode)),
             unwritten: Unwritten::default(),
+            skills: Skills::default(),
+            notices: ListNotices::start(),
             tools: catalog::tools(&slugs),
             info: info(instructions::text(&who, &slugs)),
             several_meshes: slugs.len() > 1,
@@ -77,7 +87,12 @@ impl Server {
             .iter()
             .map(|mesh| (mesh.slug.clone(), mesh.mesh_id.clone()));
         shared.mesh_ids.learn(ids);
+        let mut is_first = true;
         Joined::start(config, &shared.options, &shared.who, |client, events| {
+            // Skills are those of the first mesh.
+            if std::mem::take(&mut is_first) {
+                shared.notices.follow(client.events());
+            }
             shared.desk.follow(client, events)
         })
     }
@@ -126,7 +141,13 @@ impl Server {
 }
 
 fn info(instructions: String) -> ServerConfig {
-    let mut capabilities = ServerCapabilities::builder().enable_tools().build();
+    let mut capabilities = ServerCapabilities::builder()
+        .enable_tools()
+        .enable_prompts()
+        .enable_prompts_list_changed()
+        .enable_resources()
+        .enable_resources_list_changed()
+        .build();
     capabilities.experimental = Some([(CAPABILITY.to_owned(), JsonObject::new())].into_iter().collect());
     ServerConfig::new(capabilities)
         .with_protocol_version(NEWEST)
@@ -168,6 +189,9 @@ impl ServerHandler for Server {
                 () = context.ct.cancelled() => Err("cancelled".to_owned()),
             },
         };
+        if ended.is_ok() && skills::changes_the_list(&request.name) {
+            self.shared.notices.changed();
+        }
         // The host drops the result of a call that it has cancelled.
         let attachment = if context.ct.is_cancelled() {
             None
@@ -186,8 +210,55 @@ impl ServerHandler for Server {
         Ok(call::result(ended, attachment).into())
     }
 
+    async fn list_prompts(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        self.shared.notices.listing();
+        let host = context.peer.peer_info();
+        let one_word_each = host.is_some_and(|info| info.client_info.name == CLAUDE_CODE);
+        let prompts = self.shared.skills.prompts(&self.joined(), one_word_each).await;
+        Ok(ListPromptsResult::with_all_items(prompts))
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        Ok(self.shared.skills.prompt(&self.joined(), request).await?.into())
+    }
+
+    async fn list_resources(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        self.shared.notices.listing();
+        let cursor = request.and_then(|request| request.cursor);
+        self.shared.skills.resources(&self.joined(), cursor).await
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        Ok(ListResourceTemplatesResult::with_all_items(Skills::templates()))
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        Ok(self.shared.skills.read(&self.joined(), &request.uri).await?.into())
+    }
+
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
         let shared = &self.shared;
+        shared.notices.open(context.peer.clone());
         let channel = Arc::new(Channel::new(context.peer, shared.mesh_ids.clone()));
         let inbox =
             InboxSocket::of_environment(shared.several_meshes).map(|socket| Arc::new(socket) as Arc<dyn Surface>);

@@ -2,7 +2,7 @@
 
 use super::Options;
 use crate::Config;
-use crate::config::{MeshEntry, env};
+use crate::config::{MeshEntry, env, git_access};
 use claudemesh_client::secure::FileKeyStore;
 use claudemesh_client::{ClientError, EventStream, Identity, MeshClient, MeshClientBuilder, Meshes};
 use claudemesh_proto::model::{Group, MessageMode};
@@ -177,7 +177,8 @@ fn connect(
     let start = |identity| {
         let builder = who
             .introduce(identity, keys.clone())
-            .transfer_directory(config.uploads_dir());
+            .transfer_directory(config.uploads_dir())
+            .git_access(git_access());
         options.share.iter().fold(builder, MeshClientBuilder::share_directory)
     };
     let persistent = start(identity.clone()).persistent_pool(config.sessions_dir());

@@ -149,12 +149,17 @@ impl Person {
 
     /// Starts the server with a host that knows nothing of channels.
     pub async fn host(&self) -> Host {
-        Host::start(self, false).await
+        Host::start(self, false, "test-host").await
+    }
+
+    /// Starts the server with a host that calls itself by this name.
+    pub async fn host_named(&self, name: &'static str) -> Host {
+        Host::start(self, false, name).await
     }
 
     /// Starts the server with a host that announces channels.
     pub async fn host_with_channels(&self) -> Host {
-        Host::start(self, true).await
+        Host::start(self, true, "test-host").await
     }
 }
 
@@ -203,6 +208,8 @@ pub struct Host {
     pub heard: UnboundedReceiver<CustomNotification>,
     /// How far calls have come: done and total.
     pub progress: UnboundedReceiver<(f64, Option<f64>)>,
+    /// Lists that have changed: `prompts`, `resources`.
+    pub changed: UnboundedReceiver<&'static str>,
 }
 
 /// Hears notifications.
@@ -210,6 +217,8 @@ pub struct Ears {
     channels: bool,
     heard: UnboundedSender<CustomNotification>,
     progress: UnboundedSender<(f64, Option<f64>)>,
+    changed: UnboundedSender<&'static str>,
+    name: &'static str,
 }
 
 impl ClientHandler for Ears {
@@ -218,12 +227,20 @@ impl ClientHandler for Ears {
         if self.channels {
             capabilities.experimental = Some([("claude/channel".to_owned(), Map::new())].into_iter().collect());
         }
-        ClientConfig::new(capabilities, Implementation::new("test-host", "1"))
+        ClientConfig::new(capabilities, Implementation::new(self.name, "1"))
             .with_protocol_version(ProtocolVersion::V_2025_11_25)
     }
 
     async fn on_progress(&self, notice: ProgressNotificationParam, _: NotificationContext<RoleClient>) {
         let _ = self.progress.send((notice.progress, notice.total));
+    }
+
+    async fn on_prompt_list_changed(&self, _: NotificationContext<RoleClient>) {
+        let _ = self.changed.send("prompts");
+    }
+
+    async fn on_resource_list_changed(&self, _: NotificationContext<RoleClient>) {
+        let _ = self.changed.send("resources");
     }
 
     async fn on_custom_notification(&self, notification: CustomNotification, _: NotificationContext<RoleClient>) {
@@ -232,9 +249,10 @@ impl ClientHandler for Ears {
 }
 
 impl Host {
-    async fn start(person: &Person, channels: bool) -> Self {
+    async fn start(person: &Person, channels: bool, name: &'static str) -> Self {
         let (sender, heard) = unbounded_channel();
         let (reports, progress) = unbounded_channel();
+        let (changes, changed) = unbounded_channel();
         let transport = TokioChildProcess::new(person.command()).unwrap();
         let client = timeout(
             PATIENCE,
@@ -242,6 +260,8 @@ impl Host {
                 channels,
                 heard: sender,
                 progress: reports,
+                changed: changes,
+                name,
             }
             .serve(transport),
         )
@@ -252,6 +272,7 @@ impl Host {
             client,
             heard,
             progress,
+            changed,
         };
         // Without a mesh, or with the broker away, this fails: connected or not is not this function's business.
         let _ = host.call("list_peers", json!({})).await;
@@ -342,6 +363,21 @@ impl Host {
             .filter_map(|notification| notification.params)
             .filter(|params| !matches!(params["meta"]["kind"].as_str(), Some("system" | "state_change")))
             .collect()
+    }
+
+    /// Waits for a notice that both lists have changed.
+    pub async fn lists_change(&mut self) {
+        for list in ["prompts", "resources"] {
+            let notice = async { while self.changed.recv().await.unwrap() != list {} };
+            timeout(PATIENCE, notice)
+                .await
+                .unwrap_or_else(|_| panic!("no notice of {list}"));
+        }
+    }
+
+    /// Forgets the notices that came, once none comes any more for a moment.
+    pub async fn quiet(&mut self) {
+        while timeout(Duration::from_millis(700), self.changed.recv()).await.is_ok() {}
     }
 
     pub async fn end(self) {

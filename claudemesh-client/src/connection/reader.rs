@@ -239,6 +239,10 @@ impl Reader<'_> {
                 self.inner.emit(ClientEvent::TaskChange(*change));
                 ControlFlow::Continue(())
             }
+            ServerFrame::SkillChange(change) => {
+                self.inner.emit(ClientEvent::SkillChange(*change));
+                ControlFlow::Continue(())
+            }
             ServerFrame::StreamData(data) => {
                 self.inner.stream_data(*data);
                 ControlFlow::Continue(())

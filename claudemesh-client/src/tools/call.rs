@@ -46,6 +46,18 @@ macro_rules! method_of {
     (cancel_task, $client:expr, $params:expr) => {
         $client.cancel_task_tool($params).await
     };
+    (share_skill, $client:expr, $params:expr) => {
+        $client.share_skill_tool($params).await
+    };
+    (get_skill, $client:expr, $params:expr) => {
+        $client.get_skill_tool($params).await
+    };
+    (remove_skill, $client:expr, $params:expr) => {
+        $client.remove_skill_tool($params).await
+    };
+    (mesh_skill_deploy, $client:expr, $params:expr) => {
+        $client.deploy_skill_tool($params).await
+    };
     (get_file, $client:expr, $params:expr) => {
         $client.fetch_file($params).await
     };

@@ -9,7 +9,7 @@ macro_rules! modules {
 modules! {
     ladder offline restart priorities sessions hidden grants names state presence members invites encryption audit original
     overview tools crowd large restored enrolment admission tampering
-    memory contexts tasks streams sql vectors files peer_files
+    memory contexts tasks streams sql vectors files peer_files skills git_server
 }
 
 /// The suite: `suite!([attribute] path::to::a::fresh::database)`.
@@ -209,6 +209,15 @@ macro_rules! suite {
                 what_is_altered_at_the_broker_is_found
                 defect_053_what_is_over_is_removed
                 limits_are_kept_and_named
+            }
+            skills {
+                cli_68_skills_are_shared_read_and_removed
+                defect_022_only_authors_and_admins_change_a_skill
+                skills_come_with_their_files
+                defect_044_a_sealed_archive_is_deployed
+                defect_044_a_repository_is_deployed
+                limits_of_skills_are_told
+                original_clients_use_skills_as_before
             }
             peer_files {
                 defect_050_cli_26_cli_38_files_are_read_from_shared_directories_only

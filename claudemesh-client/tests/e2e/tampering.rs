@@ -9,8 +9,8 @@ use claudemesh_client::proto::model::{Capability, DeliveryStage, GroupName, Prio
 use claudemesh_client::proto::operations;
 use claudemesh_client::proto::ops::{
     AuditQuery, AuditVerify, AuditVerifyResult, CancelTask, ClaimTask, CompleteTask, CreateStream, CreateTask, DeleteFile,
-    DeleteState, Forget, JoinGroup, LeaveGroup, MeshExecute, ReleaseTask, Remember, RemoveMember, SetGrants, SetState,
-    VectorDelete, VectorStore,
+    DeleteState, Forget, JoinGroup, LeaveGroup, MeshExecute, ReleaseTask, Remember, RemoveMember, RemoveSkill, SetGrants,
+    SetState, ShareSkill, SkillDeploy, SkillSource, VectorDelete, VectorStore,
 };
 use claudemesh_client::proto::tools::GrantFile;
 use serde_json::json;
@@ -137,6 +137,32 @@ pub async fn every_audited_operation_leaves_an_entry(database: Database) {
                         }
                     }
                 }
+            }
+            "share_skill" => {
+                let request = ShareSkill {
+                    name: "review".to_owned(),
+                    description: secret.to_owned(),
+                    instructions: secret.to_owned(),
+                    ..ShareSkill::default()
+                };
+                ben.request(request).await.unwrap();
+            }
+            "remove_skill" => {
+                let name = "review".to_owned();
+                ben.request(RemoveSkill { name }).await.unwrap();
+            }
+            "skill_deploy" => {
+                let request = SkillDeploy {
+                    source: SkillSource::Local {},
+                    skill: Some(ShareSkill {
+                        name: "deployed".to_owned(),
+                        description: secret.to_owned(),
+                        instructions: secret.to_owned(),
+                        ..ShareSkill::default()
+                    }),
+                    upload: None,
+                };
+                ben.request(request).await.unwrap();
             }
             "finish_upload" => {
                 let desk = tempfile::NamedTempFile::new().unwrap();

@@ -2,6 +2,7 @@
 
 use super::files::share;
 use super::kit::*;
+use super::skills::zip;
 use claudemesh_client::ClientError;
 use claudemesh_client::proto::model::{Capability, Priority};
 use claudemesh_client::proto::ops::SetGrants;
@@ -83,6 +84,18 @@ pub async fn every_tool_works_and_names_what_is_wrong(database: Database) {
             }
         }
         match tool {
+            "get_skill" | "remove_skill" => {
+                let shared = json!({ "name": "word", "description": "d", "instructions": "i" });
+                ana.call_tool("share_skill", shared).await.unwrap();
+                // It has no files.
+                *arguments = json!({ "name": "word" });
+            }
+            "mesh_skill_deploy" => {
+                let archive = tempfile::NamedTempFile::new().unwrap();
+                std::fs::write(archive.path(), zip(&[("word/SKILL.md", "Do it.")])).unwrap();
+                let file = ana.share_file(share(&archive.path().to_string_lossy(), None)).await.unwrap();
+                *arguments = json!({ "file_id": file.id, "path": "word" });
+            }
             "mesh_query" => *arguments = json!({ "sql": "SELECT $1 AS a", "params": ["word"] }),
             "vector_store" => *arguments = json!({ "collection": "word", "text": "word", "vector": [1, 2], "metadata": { "a": 1 } }),
             "vector_search" => {

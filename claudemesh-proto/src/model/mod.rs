@@ -5,6 +5,7 @@ mod ids;
 mod member;
 mod message;
 mod peer;
+mod skill;
 mod sql;
 mod time;
 
@@ -16,5 +17,8 @@ pub use message::{
     TargetKind,
 };
 pub use peer::{Peer, PeerStatus, Profile, Stats, StatusSource};
+pub use skill::{
+    SkillContext, SkillManifest, SkillPathError, check_bundle_path, check_skill_name, folded_path, is_plain_skill_name,
+};
 pub use sql::SqlValue;
 pub use time::Timestamp;

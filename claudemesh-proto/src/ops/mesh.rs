@@ -32,6 +32,8 @@ pub struct MeshInfoResult {
     pub memory_count: u64,
     /// Number of files.
     pub file_count: u64,
+    /// Number of skills.
+    pub skill_count: u64,
     /// Numbers of tasks.
     pub tasks: TaskCounts,
     /// Names of streams.

@@ -5,6 +5,7 @@ mod files;
 mod memory;
 mod messaging;
 mod ping;
+mod skills;
 mod tasks;
 
 pub use contexts::ShareContextTool;
@@ -18,4 +19,5 @@ pub use messaging::{
     ReceivedMessages, SendMessage, SendOutcome, SendTargets,
 };
 pub use ping::{PingLeg, PingMesh, PingResult};
+pub use skills::{DeploySkillTool, GetSkillTool, GotSkill, ShareSkillTool};
 pub use tasks::{CancelTaskTool, ClaimTaskTool, CompleteTaskTool, ReleaseTaskTool, TaskNow};

@@ -77,11 +77,7 @@ pub(super) const DEFECTS: &[Defect] = &[
     ),
     defect("defect_020", "URL watches", "A watch of another mesh could be removed"),
     defect("defect_021", "", "Access logs of files of other meshes were readable"),
-    defect(
-        "defect_022",
-        "skills, services",
-        "Shared things could be removed by anybody",
-    ),
+    defect("defect_022", "services", "Shared things could be removed by anybody"),
     defect("defect_023", "webhooks", "Webhook secrets were listed to every member"),
     defect("defect_024", "", "A generated key was written to the log"),
     defect("defect_025", "", "Archived meshes and removed members stayed connected"),
@@ -117,7 +113,7 @@ pub(super) const DEFECTS: &[Defect] = &[
     defect("defect_043", "services", "Logs of services were always empty"),
     defect(
         "defect_044",
-        "services, skills",
+        "services",
         "Updates and several ways to deploy did nothing",
     ),
     defect("defect_045", "services", "The scope of a service was ignored"),
@@ -401,7 +397,7 @@ pub(super) const DEFECTS: &[Defect] = &[
     defect("cli_65", "", "Joined meshes had made-up names"),
     defect("cli_66", "launch", "The start waited and overwrote a shared file"),
     defect("cli_67", "services", "Names of servers contained colons"),
-    defect("cli_68", "skills", "Changes of the tool list were not announced"),
+    defect("cli_68", "", "Changes of the tool list were not announced"),
     defect("cli_69", "", "A ping sent junk to a real peer"),
     defect("cli_70", "launch", "The source could not be built"),
 ];

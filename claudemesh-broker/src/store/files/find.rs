@@ -2,7 +2,7 @@
 
 use super::rows::file_row;
 use super::{FileQuery, FileRow};
-use crate::store::rows::{count, limit, to_json};
+use crate::store::rows::{count, like, limit, to_json};
 use crate::store::{Store, StoreError};
 use claudemesh_proto::model::{MeshId, Timestamp};
 use sqlx::AnyConnection;
@@ -123,17 +123,4 @@ fn conditions(query: &FileQuery) -> Result<(String, Vec<String>), StoreError> {
 
 pub(super) fn folded(name: &str) -> String {
     name.to_lowercase()
-}
-
-/// `%part%` for `LIKE … ESCAPE '!'`. (A backslash is no good: Postgres has it as its own escape in some settings.)
-fn like(part: &str) -> String {
-    let mut pattern = String::from("%");
-    for c in part.chars() {
-        if matches!(c, '%' | '_' | '!') {
-            pattern.push('!');
-        }
-        pattern.push(c);
-    }
-    pattern.push('%');
-    pattern
 }

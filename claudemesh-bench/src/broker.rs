@@ -96,6 +96,7 @@ impl Broker {
             .env("MAX_CONNECTIONS_PER_MESH", "100000")
             .env("MAX_UNAUTHENTICATED_SOCKETS", "100000")
             .env("ENROL_RATE_LIMIT_PER_MIN", "1000000")
+            .env("GRAPH_TIMEOUT_MS", "60000")
             .stdin(Stdio::null())
             .kill_on_drop(true);
         for class in ["READ", "WRITE", "MESSAGE", "HEAVY"] {

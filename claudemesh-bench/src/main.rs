@@ -2,6 +2,7 @@
 
 mod broker;
 mod files;
+mod graph;
 mod load;
 mod nats;
 mod plot;

@@ -42,6 +42,7 @@ pub(crate) const SCENARIOS: &[(&str, &str)] = &[
     ("postgres", "50 senders to 50 receivers on Postgres"),
     ("nats", "50 senders to 50 receivers on NATS JetStream, for scale"),
     ("recall", "searches over 100,000 memories"),
+    ("graph", "three hops over 100,000 edges of a graph"),
     (
         "files",
         "a file of 512 MiB up and down, beside a copy and its encryption",
@@ -129,6 +130,7 @@ impl Bench {
             "postgres" => self.postgres().await,
             "nats" => self.nats().await,
             "recall" => self.recall().await,
+            "graph" => self.graph().await,
             "files" => self.files().await,
             "shared-sql" => self.shared_sql().await,
             "publish" => self.publish().await,

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backends::embedder::Embedder;
+use crate::backends::graph::GraphStore;
 use crate::backends::sql::SharedSql;
 use crate::backends::vector::VectorBackend;
 use crate::cluster::Fanout;
@@ -37,6 +38,8 @@ pub struct Broker {
     pub vectors: Box<dyn VectorBackend>,
     /// Makes vectors from texts.
     pub embedder: Option<Box<dyn Embedder>>,
+    /// The graphs of meshes.
+    pub graph: Box<dyn GraphStore>,
     /// Shared files.
     pub files: Files,
     /// Questions of sessions to each other.

@@ -1,6 +1,8 @@
 //! Settings, read from the environment once at start. A bad value is an error that names its variable.
 
 mod files;
+mod graph;
+mod secret;
 mod vectors;
 
 use std::collections::HashMap;
@@ -11,7 +13,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use files::{FileSettings, S3Secret, S3Settings};
-pub use vectors::{ApiKey, EmbedderSettings, QdrantSettings, VectorSettings};
+pub use graph::{GraphSettings, Neo4jSettings};
+pub use secret::Secret;
+pub use vectors::{EmbedderSettings, QdrantSettings, VectorSettings};
 
 use claudemesh_proto::RateClass;
 use claudemesh_proto::limits::MAX_FRAME_BYTES;
@@ -198,6 +202,8 @@ pub struct Config {
     pub files: FileSettings,
     /// Vectors.
     pub vectors: VectorSettings,
+    /// Graphs.
+    pub graph: GraphSettings,
     /// How often clients are pinged (`PING_INTERVAL_MS`).
     pub ping_interval: Duration,
     /// How long a client may be silent, pongs included (`PONG_TIMEOUT_MS`).
@@ -237,6 +243,7 @@ impl Config {
             rate_limits: RateLimits::default(),
             files: FileSettings::default(),
             vectors: VectorSettings::default(),
+            graph: GraphSettings::default(),
             ping_interval: Duration::from_secs(30),
             pong_timeout: Duration::from_secs(75),
             shutdown_timeout: Duration::from_secs(10),
@@ -368,6 +375,7 @@ impl Config {
         )?;
         config.files.read(&vars)?;
         config.vectors.read(&vars)?;
+        config.graph.read(&vars)?;
         if let Some(sha) = vars.text("GIT_SHA") {
             config.git_sha = sha.to_owned();
         }
@@ -566,6 +574,7 @@ mod tests {
             ("RATE_LIMIT_HEAVY_PER_SEC", "0"),
             ("BROKER_ENCRYPTION_KEY", "hunter2"),
             ("DATABASE_URL", "mysql://root:hunter2@db/x"),
+            ("NEO4J_URL", "bolt://neo4j:hunter2@db"),
         ] {
             let error = config(&[(variable, text)]).unwrap_err().to_string();
             assert!(error.starts_with(variable), "{error}");

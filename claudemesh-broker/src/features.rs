@@ -4,6 +4,8 @@ use std::sync::LazyLock;
 
 /// The cargo features of this build.
 pub const FEATURES: &[&str] = &[
+    #[cfg(feature = "neo4j")]
+    "neo4j",
     #[cfg(feature = "qdrant")]
     "qdrant",
     #[cfg(feature = "s3")]

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use claudemesh_broker::Broker;
+use claudemesh_broker::backends::graph::serve_if_asked;
 use claudemesh_broker::config::Config;
 use tracing_subscriber::EnvFilter;
 
@@ -27,8 +28,15 @@ Settings come from the environment. The first ones to know:
   RUST_LOG, LOG_FORMAT      what is logged [info], and json for one object per line
 All of them are in docs/operating.md. A value that cannot be used is an error that names its variable.";
 
+fn main() -> ExitCode {
+    match serve_if_asked() {
+        Some(code) => code,
+        None => broker(),
+    }
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn broker() -> ExitCode {
     let Arguments {} = Arguments::parse();
     start_log();
     match run().await {

@@ -1,6 +1,5 @@
 //! From settings to a running broker, and its graceful end.
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +15,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::backends::blob::{BlobStore, DirectoryBlobs};
 use crate::backends::embedder::{EmbedError, Embedder, HttpEmbedder};
+use crate::backends::graph::embedded::GraphFiles;
+use crate::backends::graph::{GraphError, GraphStore};
+use crate::backends::mesh_file;
 use crate::backends::sql::postgres::PostgresSql;
 use crate::backends::sql::sqlite::SqliteSql;
 use crate::backends::sql::{SharedSql, SqlError};
@@ -81,6 +83,9 @@ pub enum StartError {
     /// The embedder cannot be used.
     #[error(transparent)]
     Embedder(#[from] EmbedError),
+    /// The graphs cannot be used.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
 }
 
 /// A broker that listens. Dropping it stops it without waiting; [`RunningBroker::shutdown`] is graceful.
@@ -119,6 +124,7 @@ impl Broker {
         let sql = open_shared_sql(&config)?;
         let vectors = open_vectors(&config)?;
         let embedder = open_embedder(&config)?;
+        let graph = open_graphs(&config)?;
         let hub = Arc::new(Hub::default());
         let blobs = open_blobs(&config)?;
         let url_key = key.derive(b"claudemesh/file-url/1");
@@ -128,6 +134,7 @@ impl Broker {
             sql,
             vectors,
             embedder,
+            graph,
             fanout: Box::new(InProcess::new(hub.clone())),
             hub,
             files,
@@ -177,6 +184,7 @@ impl RunningBroker {
         }
         broker.sql.close().await;
         broker.vectors.close().await;
+        broker.graph.close().await;
         broker.store.close().await;
         tracing::info!("stopped");
     }
@@ -189,14 +197,7 @@ impl Drop for RunningBroker {
 }
 
 fn make_directory(path: &Path) -> Result<(), StartError> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt as _;
-        builder.mode(0o700);
-    }
-    builder.create(path).map_err(|source| StartError::DataDir {
+    mesh_file::make_directory(path).map_err(|source| StartError::DataDir {
         path: path.to_owned(),
         source,
     })
@@ -274,6 +275,26 @@ fn open_embedder(config: &Config) -> Result<Option<Box<dyn Embedder>>, StartErro
     Ok(Some(Box::new(HttpEmbedder::new(settings)?)))
 }
 
+fn open_graphs(config: &Config) -> Result<Box<dyn GraphStore>, StartError> {
+    match config.graph.neo4j.clone() {
+        None => {
+            let path = config.data_dir.join("graph");
+            let graphs = GraphFiles::new(&path, config.graph.limits);
+            Ok(Box::new(graphs.map_err(|source| StartError::DataDir { path, source })?))
+        }
+        #[cfg(feature = "neo4j")]
+        Some(settings) => {
+            let graphs = crate::backends::graph::neo4j::Neo4jGraphs::new(settings, config.graph.limits);
+            Ok(Box::new(graphs))
+        }
+        #[cfg(not(feature = "neo4j"))]
+        Some(_) => Err(GraphError::Unavailable(
+            "NEO4J_URL is set, but this broker was built without the feature `neo4j`".to_owned(),
+        )
+        .into()),
+    }
+}
+
 /// Forgets idle buckets and looks whether the store works; when it is lost, until it is there again.
 async fn keep_house(broker: Arc<Broker>) {
     loop {
@@ -282,6 +303,7 @@ async fn keep_house(broker: Arc<Broker>) {
             () = broker.store.lost() => until_found(&broker).await,
             () = sleep(HOUSEKEEPING) => {
                 broker.limiter.sweep(now_ms());
+                broker.graph.sweep();
                 // What fails here is told by the branch above.
                 let _lost = broker.store.probe().await;
             }

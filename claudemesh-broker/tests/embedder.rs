@@ -12,7 +12,7 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use claudemesh_broker::backends::embedder::{EmbedError, Embedder, HttpEmbedder};
-use claudemesh_broker::config::{ApiKey, EmbedderSettings};
+use claudemesh_broker::config::{EmbedderSettings, Secret};
 use claudemesh_proto::ErrorCode;
 use serde_json::{Value, json};
 
@@ -68,7 +68,7 @@ async fn service() -> (SocketAddr, Asked) {
 
 fn settings(address: SocketAddr, timeout: Duration) -> EmbedderSettings {
     EmbedderSettings {
-        api_key: Some(ApiKey::from(KEY.to_owned())),
+        api_key: Some(Secret::from(KEY.to_owned())),
         dimensions: 2,
         timeout,
         ..EmbedderSettings::new(&format!("http://{address}/v1"), "small-1").unwrap()

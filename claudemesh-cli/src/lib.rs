@@ -22,6 +22,10 @@ use std::process::ExitCode;
 /// Runs the program with the arguments and environment of this process.
 #[must_use]
 pub fn main() -> ExitCode {
+    // A broker of this program starts it again for the graphs of meshes.
+    if let Some(code) = claudemesh_broker::backends::graph::serve_if_asked() {
+        return code;
+    }
     let arguments = cli::rewrite(std::env::args_os().collect());
     let json = wants_json(&arguments);
     match run(arguments) {

@@ -7,8 +7,8 @@ use common::Person;
 
 const COMMANDS: &[&str] = &[
     "up", "broker", "create", "invite", "join", "list", "leave", "peers", "send", "inbox", "state", "info", "status",
-    "remember", "recall", "forget", "context", "task", "vector", "skill", "profile", "grant", "revoke", "block",
-    "grants", "remove", "verify", "audit", "mcp", "tool",
+    "remember", "recall", "forget", "context", "task", "vector", "graph", "skill", "profile", "grant", "revoke",
+    "block", "grants", "remove", "verify", "audit", "mcp", "tool",
 ];
 
 #[test]

@@ -131,6 +131,33 @@ fn cli_23_33_vectors() {
 }
 
 #[test]
+fn the_graph() {
+    let (kai, ana, _up) = two_people();
+    let merge = "MERGE (a:Service {name: $a}) MERGE (b:Service {name: $b}) MERGE (a)-[:USES]->(b)";
+    let run = kai.run(&["graph", "execute", merge, "a=api", "b=db"]);
+    assert_eq!((run.code, run.stdout.trim()), (0, "done"), "{run:?}");
+    let uses = "MATCH (a:Service {name: $a})-[:USES]->(b) RETURN a.name AS service, b.name AS uses";
+    assert_eq!(
+        ana.json(&["graph", "query", uses, r#"{"a": "api"}"#]),
+        json!({ "records": [{ "service": "api", "uses": "db" }], "columns": ["service", "uses"] })
+    );
+    let shown = ana.run(&["graph", "query", uses, "a=api"]).stdout;
+    assert_eq!(shown, "service  uses\napi      db\n");
+    assert_eq!(ana.run(&["graph", "query", "CREATE (:X)"]).code, 7, "it only reads");
+    let run = ana.run(&["graph", "query", "MATCH (n RETURN n"]);
+    assert!(run.code == 3 && run.stderr.contains("line 1, column 10"), "{run:?}");
+    assert_eq!(ana.run(&["graph", "query", "RETURN 1 AS a", "[1]"]).code, 3);
+    // The query's process is ended, and the graph is as it was.
+    let forever = "UNWIND range(1, 1000000) AS a UNWIND range(1, 1000000) AS b RETURN count(*) AS n";
+    assert_eq!(ana.run(&["graph", "query", forever]).code, 4);
+    let memory = "RETURN size(replace($text, 'x', $text)) AS n";
+    let text = format!("text={}", "x".repeat(60_000));
+    let run = ana.run(&["graph", "query", memory, &text]);
+    assert!(run.code == 3 && run.stderr.contains("memory"), "{run:?}");
+    assert_eq!(ana.json(&["graph", "query", uses, "a=api"])["records"][0]["uses"], "db");
+}
+
+#[test]
 fn cli_23_tasks() {
     let (kai, ana, up) = two_people();
     let task = kai.json(&[

@@ -126,6 +126,8 @@ error_codes! {
     ExecuteError = "execute_error", false, 400, 3, "Correct the statement; mesh_schema shows the tables and the dialect.";
     /// The collection does not take the vector, or there is none.
     VectorError = "vector_error", false, 400, 3, "Give a vector of the collection's length; list_collections shows it, and whether texts get vectors.";
+    /// The graph refuses a query.
+    GraphError = "graph_error", false, 400, 3, "Correct the query; the message says where it is wrong.";
     /// The audit log could not be read.
     AuditError = "audit_error", true, 500, 8, "Try again; if it stays, read the broker's log.";
     /// No answer within the time limit.

@@ -36,6 +36,12 @@ pub const MAX_FILTER_FIELDS: usize = 16;
 pub const MAX_FILTER_VALUES: usize = 64;
 /// Results of `vector_search` when the caller names no limit.
 pub const DEFAULT_VECTOR_RESULTS: usize = 10;
+/// Most records that a query of the graph gives.
+pub const MAX_GRAPH_RECORDS: usize = 1_000;
+/// Most bytes of JSON that the records of a query of the graph have.
+pub const MAX_GRAPH_RESULT_BYTES: usize = 1024 * 1024;
+/// How deep lists and maps may be nested in a parameter or a value of the graph.
+pub const MAX_GRAPH_DEPTH: usize = 32;
 /// Most streams in one mesh.
 pub const MAX_STREAMS: usize = 1_000;
 /// Most streams that one session may subscribe to.

@@ -83,6 +83,8 @@ pub enum Family {
     Vectors,
     /// Instructions for agents, with files.
     Skills,
+    /// The mesh's graph.
+    Graph,
 }
 
 /// Who may call an operation. Every caller is a member that completed `hello`.

@@ -67,6 +67,9 @@ macro_rules! for_each_operation {
             { upload_skill_files, UploadSkillFiles => SkillFilesUploaded, "upload_skill_files" => "skill_files_uploaded", Always, Skills, WriteState, Write, Serial, None, Clear, 2 }
             { skill_deploy, SkillDeploy => SkillDeployed, "skill_deploy" => "skill_deploy_ack", Always, Skills, WriteState, Write, Serial, Some("skill_deployed"), Clear, 1 }
 
+            { graph_query, GraphQuery => GraphResult, "graph_query" => "graph_result", Always, Graph, Member, Read, Concurrent, None, Clear, 1 }
+            { graph_execute, GraphExecute => GraphResult, "graph_execute" => "graph_result", Always, Graph, WriteState, Write, Concurrent, Some("graph_changed"), Clear, 1 }
+
             { begin_upload, BeginUpload => UploadBegun, "begin_upload" => "upload_begun", Always, Files, Member, Write, Serial, None, Sealed, 2 }
             { finish_upload, FinishUpload => UploadFinished, "finish_upload" => "upload_finished", Always, Files, Member, Write, Concurrent, Some("file_shared"), Sealed, 2 }
             { cancel_upload, CancelUpload => UploadCancelled, "cancel_upload" => "upload_cancelled", Always, Files, Member, Write, Serial, None, Clear, 2 }
@@ -148,6 +151,9 @@ macro_rules! for_each_tool {
             { vector_search, VectorSearch => VectorResults, Vectors, READ_ONLY, First, "vector search" }
             { vector_delete, VectorDelete => VectorDeleted, Vectors, DESTRUCTIVE, First, "vector delete" }
             { list_collections, ListCollections => CollectionList, Vectors, READ_ONLY, First, "vector collections" }
+
+            { graph_query, GraphQuery => GraphResult, Graph, READ_ONLY, First, "graph query" }
+            { graph_execute, GraphExecute => GraphResult, Graph, DESTRUCTIVE_EACH_TIME, First, "graph execute" }
 
             { create_stream, CreateStream => StreamCreated, Streams, IDEMPOTENT, First, "tool create_stream" }
             { publish, Publish => Published, Streams, ADDITIVE_OPEN, First, "tool publish" }

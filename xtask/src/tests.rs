@@ -20,6 +20,11 @@ struct ServerTests {
 
 const SERVER_TESTS: &[ServerTests] = &[
     ServerTests {
+        feature: "neo4j",
+        test: "graph_neo4j",
+        variable: "CLAUDEMESH_TEST_NEO4J_URL",
+    },
+    ServerTests {
         feature: "qdrant",
         test: "vectors_qdrant",
         variable: "QDRANT_URL",

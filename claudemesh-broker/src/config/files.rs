@@ -1,35 +1,13 @@
 //! Settings of shared files.
 
-use std::fmt;
 use std::time::Duration;
 
 use url::Url;
 
-use super::{ConfigError, Variables, value};
+use super::{ConfigError, Secret, Variables, value};
 
-/// A secret of the object store. Never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct S3Secret(String);
-
-impl S3Secret {
-    /// The secret, for signing only.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for S3Secret {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
-impl fmt::Debug for S3Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("S3Secret(…)")
-    }
-}
+/// A secret of the object store.
+pub type S3Secret = Secret;
 
 /// An object store that speaks S3, for example MinIO.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +49,7 @@ impl S3Settings {
             public_endpoint,
             region: vars.text("S3_REGION").unwrap_or("us-east-1").to_owned(),
             access_key: needed("S3_ACCESS_KEY", "MINIO_ACCESS_KEY")?,
-            secret_key: S3Secret(needed("S3_SECRET_KEY", "MINIO_SECRET_KEY")?),
+            secret_key: Secret::from(needed("S3_SECRET_KEY", "MINIO_SECRET_KEY")?),
         }))
     }
 }

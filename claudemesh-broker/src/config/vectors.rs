@@ -6,7 +6,7 @@ use std::time::Duration;
 use claudemesh_proto::limits::MAX_VECTOR_DIMENSIONS;
 use url::Url;
 
-use super::{ConfigError, Variables, value};
+use super::{ConfigError, Secret, Variables, value};
 use crate::backends::vector::VectorLimits;
 
 /// The gRPC port of Qdrant, which the broker speaks to.
@@ -14,37 +14,13 @@ const QDRANT_PORT: u16 = 6334;
 /// Its HTTP port, which the original's setting names.
 const QDRANT_HTTP_PORT: u16 = 6333;
 
-/// A key of a service. Never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ApiKey(String);
-
-impl ApiKey {
-    /// The key, for requests only.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for ApiKey {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
-impl fmt::Debug for ApiKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ApiKey(…)")
-    }
-}
-
 /// A Qdrant server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QdrantSettings {
     /// Where its gRPC port is (`QDRANT_URL`).
     pub url: Url,
     /// Its key (`QDRANT_API_KEY`).
-    pub api_key: Option<ApiKey>,
+    pub api_key: Option<Secret>,
 }
 
 impl QdrantSettings {
@@ -52,7 +28,7 @@ impl QdrantSettings {
     ///
     /// # Errors
     /// What is wrong with the address.
-    pub fn new(url: &str, api_key: Option<ApiKey>) -> Result<Self, String> {
+    pub fn new(url: &str, api_key: Option<Secret>) -> Result<Self, String> {
         let problem = || "is no address; write it as http://qdrant:6334".to_owned();
         let mut url = Url::parse(url).map_err(|_| problem())?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
@@ -76,7 +52,7 @@ pub struct EmbedderSettings {
     /// Its model (`EMBEDDINGS_MODEL`).
     pub model: String,
     /// Its key (`EMBEDDINGS_API_KEY`).
-    pub api_key: Option<ApiKey>,
+    pub api_key: Option<Secret>,
     /// Length of the model's vectors (`EMBEDDINGS_DIMENSIONS`).
     pub dimensions: usize,
     /// How long an answer may take (`EMBEDDINGS_TIMEOUT_MS`).
@@ -128,7 +104,7 @@ impl EmbedderSettings {
             .text("EMBEDDINGS_MODEL")
             .ok_or_else(|| value("EMBEDDINGS_MODEL", "is needed when EMBEDDINGS_URL is set"))?;
         let mut settings = Self::new(url, model).map_err(|problem| value("EMBEDDINGS_URL", problem))?;
-        settings.api_key = vars.text("EMBEDDINGS_API_KEY").map(|key| ApiKey(key.to_owned()));
+        settings.api_key = vars.text("EMBEDDINGS_API_KEY").map(|key| Secret::from(key.to_owned()));
         let most = u64::try_from(MAX_VECTOR_DIMENSIONS).unwrap_or(u64::MAX);
         vars.set("EMBEDDINGS_DIMENSIONS", 1, most, &mut settings.dimensions)?;
         vars.millis("EMBEDDINGS_TIMEOUT_MS", &mut settings.timeout)?;
@@ -169,7 +145,7 @@ impl VectorSettings {
                 *bytes = megabytes * MIB;
             }
         }
-        let key = vars.text("QDRANT_API_KEY").map(|key| ApiKey(key.to_owned()));
+        let key = vars.text("QDRANT_API_KEY").map(|key| Secret::from(key.to_owned()));
         if let Some(url) = vars.text("QDRANT_URL") {
             Variables::needs_feature("QDRANT_URL", "qdrant")?;
             let qdrant = QdrantSettings::new(url, key).map_err(|problem| value("QDRANT_URL", problem))?;
@@ -237,7 +213,7 @@ mod tests {
             let error = settings(&variables).unwrap_err().to_string();
             assert!(error.starts_with(named) && !error.contains("hunter2"), "{error}");
         }
-        let key = Some(ApiKey::from("hunter2".to_owned()));
+        let key = Some(Secret::from("hunter2".to_owned()));
         let qdrant = QdrantSettings::new("http://q", key).unwrap();
         assert!(!format!("{qdrant:?}").contains("hunter2"), "{qdrant:?}");
         let all = settings(&[

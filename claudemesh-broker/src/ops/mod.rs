@@ -6,6 +6,7 @@
 mod audit;
 mod contexts;
 mod files;
+mod graph;
 mod group_keys;
 mod groups;
 mod members;

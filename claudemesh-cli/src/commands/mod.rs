@@ -8,6 +8,7 @@ mod create;
 mod enrol;
 mod file;
 mod grants;
+mod graph;
 mod inbox;
 mod info;
 mod invite;
@@ -129,6 +130,8 @@ commands! {
     Skill(skill::SkillArgs) => skill::run;
     /// Share, fetch and manage encrypted files, and read files of peers
     File(file::FileArgs) => file::run;
+    /// Ask and change the mesh's graph
+    Graph(graph::GraphArgs) => graph::run;
     /// Show what a mesh holds
     Info(info::InfoArgs) => info::run;
     /// Check the connection to each mesh, or how far a message has come

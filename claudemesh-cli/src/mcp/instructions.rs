@@ -26,7 +26,8 @@ pub(super) fn text(who: &Who, slugs: &[String]) -> String {
          - check_messages fetches what waits for you, priority `low` included.\n\
          - set_summary tells the others what you work on; list_peers shows what they do.\n\
          - remember and recall keep what the whole mesh should know; share_context says what you have understood; create_task, \
-         list_tasks and claim_task hand out work; vector_store and vector_search find texts by meaning.\n\
+         list_tasks and claim_task hand out work; vector_store and vector_search find texts by meaning; graph_query and \
+         graph_execute keep how things are connected.\n\
          - list_skills and get_skill bring instructions that peers share, share_skill gives yours.\n\n",
         identity(who)
     );

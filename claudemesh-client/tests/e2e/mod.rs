@@ -9,7 +9,7 @@ macro_rules! modules {
 modules! {
     ladder offline restart priorities sessions hidden grants names state presence members invites encryption audit original
     overview tools crowd large restored enrolment admission tampering
-    memory contexts tasks streams sql vectors files peer_files skills git_server
+    memory contexts tasks streams sql vectors graph files peer_files skills git_server
 }
 
 /// The suite: `suite!([attribute] path::to::a::fresh::database)`.
@@ -124,6 +124,11 @@ macro_rules! suite {
                 what_does_not_fit_is_refused_with_its_field
                 two_members_store_and_create_at_once
                 original_clients_use_vectors_as_before
+            }
+            graph {
+                members_share_a_graph_and_see_no_other
+                defect_039_who_may_not_change_the_graph_cannot
+                original_clients_use_the_graph_as_before
             }
             presence {
                 defect_097_groups_summary_and_profile_come_back

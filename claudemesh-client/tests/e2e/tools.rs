@@ -107,6 +107,8 @@ pub async fn every_tool_works_and_names_what_is_wrong(database: Database) {
                 let stored = ana.call_tool("vector_store", store).await.unwrap();
                 *arguments = json!({ "collection": "word", "id": stored["id"] });
             }
+            "graph_query" => *arguments = json!({ "cypher": "RETURN $word AS a", "params": { "word": [1, { "a": null }] } }),
+            "graph_execute" => *arguments = json!({ "cypher": "MERGE (n:Word) RETURN n", "params": {} }),
             "mesh_execute" => *arguments = json!({ "sql": "CREATE TABLE IF NOT EXISTS word (a TEXT)", "params": [] }),
             _ => {}
         }

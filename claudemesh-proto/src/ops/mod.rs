@@ -3,6 +3,7 @@
 mod audit;
 mod contexts;
 mod files;
+mod graph;
 mod group_keys;
 mod groups;
 mod members;
@@ -20,6 +21,7 @@ mod vectors;
 pub use audit::*;
 pub use contexts::*;
 pub use files::*;
+pub use graph::*;
 pub use group_keys::*;
 pub use groups::*;
 pub use members::*;

@@ -5,7 +5,6 @@ mod guard;
 mod run;
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::{SharedSql, SqlError, SqlLimits, Statement};
-use crate::backends::mesh_file_name;
+use crate::backends::mesh_file;
 use connection::{Access, Guarded};
 
 /// How many statements of one mesh read at once.
@@ -58,11 +57,7 @@ impl SqliteSql {
     /// If the directory cannot be created.
     pub fn new(directory: impl Into<PathBuf>, limits: SqlLimits) -> std::io::Result<Self> {
         let directory = directory.into();
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&directory)?;
+        mesh_file::make_directory(&directory)?;
         Ok(Self {
             directory,
             limits,
@@ -72,7 +67,7 @@ impl SqliteSql {
     }
 
     fn path(&self, mesh: &MeshId) -> PathBuf {
-        self.directory.join(mesh_file_name(mesh))
+        mesh_file::path(&self.directory, mesh)
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {

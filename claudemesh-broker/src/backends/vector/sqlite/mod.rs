@@ -6,7 +6,6 @@ mod file;
 mod matrix;
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::sleep;
@@ -21,7 +20,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{Actor, Hit, NewVector, Query, Stored, VectorBackend, VectorError, VectorLimits};
-use crate::backends::mesh_file_name;
+use crate::backends::mesh_file;
 use file::{CollectionRow, MeshFile};
 use matrix::{Deadline, Matrix, Memory, Reservation, row_bytes};
 
@@ -94,11 +93,7 @@ impl SqliteVectors {
     /// If the directory cannot be created.
     pub fn new(directory: impl Into<PathBuf>, limits: VectorLimits) -> std::io::Result<Self> {
         let directory = directory.into();
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&directory)?;
+        mesh_file::make_directory(&directory)?;
         Ok(Self {
             shared: Arc::new(Shared {
                 directory,
@@ -194,7 +189,7 @@ fn close_elsewhere(what: impl Send + 'static) {
 
 impl Shared {
     fn path(&self, mesh: &MeshId) -> PathBuf {
-        self.directory.join(mesh_file_name(mesh))
+        mesh_file::path(&self.directory, mesh)
     }
 
     /// The mesh; those that were not used for the longest time are closed.

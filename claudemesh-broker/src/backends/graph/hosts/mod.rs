@@ -1,0 +1,184 @@
+//! Engines in processes of the broker's program, or on threads, and whose turn it is.
+
+mod engine;
+mod host;
+mod worker;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use claudemesh_proto::model::MeshId;
+use claudemesh_proto::ops::GraphResult;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+pub use worker::serve_if_asked;
+
+use super::{Cypher, GraphError, GraphLimits};
+pub(super) use engine::{Engine, Job, Place, Setup};
+use host::Host;
+
+/// How many queries of one mesh read at once.
+const READERS: usize = 2;
+/// How many queries of all meshes run at once.
+const RUNNING: usize = 16;
+/// How long an engine that nobody uses is kept.
+const IDLE: Duration = Duration::from_secs(120);
+/// Bytes of the stack of an engine's thread; the engine takes more for queries that are nested deep.
+const STACK: usize = 4 * 1024 * 1024;
+
+/// The engines of all meshes.
+#[derive(Debug)]
+pub(super) struct Hosts {
+    limits: GraphLimits,
+    program: Option<PathBuf>,
+    open: Mutex<Open>,
+    running: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    graphs: HashMap<MeshId, (Arc<Graph>, u64)>,
+    uses: u64,
+}
+
+/// The engines of one mesh.
+#[derive(Debug)]
+struct Graph {
+    /// Whoever has it is the only one who writes.
+    writing: Arc<Semaphore>,
+    reading: Arc<Semaphore>,
+    idle: Mutex<Idle>,
+}
+
+/// Engines that do nothing.
+#[derive(Debug, Default)]
+struct Idle {
+    writer: Option<Host>,
+    readers: Vec<Host>,
+}
+
+impl Hosts {
+    /// None yet.
+    pub(super) fn new(limits: GraphLimits) -> Self {
+        Self {
+            limits,
+            program: worker::program(),
+            open: Mutex::default(),
+            running: Arc::new(Semaphore::new(RUNNING)),
+        }
+    }
+
+    /// Engines run in processes of this program.
+    pub(super) fn served_by(&mut self, program: &Path) {
+        self.program = Some(program.to_owned());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The mesh's engines; those of meshes that were not used for the longest time are ended.
+    fn graph(&self, mesh: &MeshId) -> Arc<Graph> {
+        let mut open = self.lock();
+        open.uses += 1;
+        let uses = open.uses;
+        if let Some((graph, used)) = open.graphs.get_mut(mesh) {
+            *used = uses;
+            return graph.clone();
+        }
+        while open.graphs.len() >= self.limits.open {
+            let idle = open
+                .graphs
+                .iter()
+                // Those that work are not ended: their turns would be given out twice.
+                .filter(|(_, (graph, _))| Arc::strong_count(graph) == 1)
+                .min_by_key(|(_, (_, used))| *used)
+                .map(|(mesh, _)| mesh.clone());
+            match idle {
+                Some(idle) => drop(open.graphs.remove(&idle)),
+                None => break,
+            }
+        }
+        let graph = Arc::new(Graph {
+            writing: Arc::new(Semaphore::new(1)),
+            reading: Arc::new(Semaphore::new(READERS)),
+            idle: Mutex::default(),
+        });
+        open.graphs.insert(mesh.clone(), (graph.clone(), uses));
+        graph
+    }
+
+    /// Runs a query in its turn. `place` says where the mesh's graph is.
+    pub(super) async fn run(
+        &self,
+        mesh: &MeshId,
+        place: impl FnOnce() -> Place,
+        cypher: Cypher,
+        writes: bool,
+    ) -> Result<GraphResult, GraphError> {
+        let graph = self.graph(mesh);
+        let turn = self.turn(if writes { &graph.writing } else { &graph.reading });
+        let _turn = timeout(self.limits.time, turn).await.map_err(|_| GraphError::Busy)??;
+        let mut host = match graph.take(writes) {
+            Some(host) => host,
+            None => {
+                let setup = Setup {
+                    place: place(),
+                    limits: self.limits,
+                };
+                Host::start(self.program.as_deref(), setup).await?
+            }
+        };
+        let result = host.run(Job { cypher, writes }).await;
+        if host.is_usable() {
+            graph.keep(host, writes);
+        }
+        result
+    }
+
+    /// Waits for a turn in the mesh, in order, and then for one among all meshes.
+    async fn turn(&self, kind: &Arc<Semaphore>) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), GraphError> {
+        let closed = |_| GraphError::Unavailable("it is closed".to_owned());
+        let turn = kind.clone().acquire_owned().await.map_err(closed)?;
+        let place = self.running.clone().acquire_owned().await.map_err(closed)?;
+        Ok((turn, place))
+    }
+
+    /// Ends engines that nobody has used for a while.
+    pub(super) fn sweep(&self) {
+        for (graph, _) in self.lock().graphs.values() {
+            let mut idle = graph.idle();
+            idle.writer.take_if(|host| host.idle() > IDLE);
+            idle.readers.retain(|host| host.idle() <= IDLE);
+        }
+    }
+
+    /// Ends all engines; there will be no others.
+    pub(super) fn close(&self) {
+        self.running.close();
+        self.lock().graphs.clear();
+    }
+}
+
+impl Graph {
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, writes: bool) -> Option<Host> {
+        let mut idle = self.idle();
+        if writes { idle.writer.take() } else { idle.readers.pop() }
+    }
+
+    fn keep(&self, host: Host, writes: bool) {
+        let mut idle = self.idle();
+        if writes {
+            idle.writer = Some(host);
+        } else {
+            idle.readers.push(host);
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Graphs on a Neo4j server.
 //!
 //! On Enterprise each mesh has a database. On Community there is one, and each node has the label of its mesh: queries are
-//! taken apart and written anew so that they reach nodes with this label only; see [`cypher`].
+//! taken apart and written anew so that they reach nodes with this label only; see the module `cypher`.
 
 mod cypher;
 mod engine;

@@ -61,6 +61,8 @@ async fn victim(lab: Lab) -> (Lab, Victim) {
         json!({ "type": "join_group", "name": CANARY, "role": CANARY }),
         json!({ "type": "set_state", "key": CANARY, "value": CANARY }),
         json!({ "type": "set_state", "key": "shared", "value": CANARY }),
+        json!({ "type": "share_skill", "name": "shared", "description": CANARY, "instructions": CANARY, "tags": [CANARY] }),
+        json!({ "type": "share_skill", "name": CANARY, "description": CANARY, "instructions": CANARY }),
         json!({ "type": "vector_store", "collection": CANARY, "text": CANARY, "vector": [1, 2], "metadata": { "k": CANARY } }),
         json!({ "type": "vector_store", "collection": "shared", "text": CANARY, "vector": [1, 2] }),
         json!({ "type": "share_context", "summary": CANARY, "topic": CANARY, "filesRead": [CANARY], "tags": [CANARY] }),
@@ -126,6 +128,15 @@ fn specific(kind: &str, id: &str) -> Vec<Value> {
         "vector_search" => vec![json!({ "collection": "shared", "query": "", "vector": [1, 2], "limit": 100 })],
         "vector_delete" => vec![json!({ "collection": "shared", "id": id })],
         "list_tasks" => vec![json!({}), json!({ "status": "open" }), json!({ "status": "" })],
+        "list_skills" => ["", "canary", CANARY, "shared", id]
+            .map(|query| json!({ "query": query, "details": true }))
+            .to_vec(),
+        "get_skill" => vec![
+            json!({ "name": "shared" }),
+            json!({ "name": "canary" }),
+            json!({ "name": CANARY }),
+        ],
+        "remove_skill" => vec![json!({ "name": "shared" }), json!({ "name": "canary" })],
         "get_state" | "delete_state" => vec![json!({ "key": "shared" })],
         _ => vec![json!({})],
     }
@@ -261,6 +272,8 @@ async fn defect_001_sub_e_05_other_meshes_ids_open_nothing() {
         (&tasks["tasks"][0]["status"], &tasks["tasks"][0]["title"]),
         (&json!("open"), &json!(CANARY))
     );
+    let skills = victim.session.ask(json!({ "type": "list_skills" })).await;
+    assert_eq!(skills["skills"].as_array().unwrap().len(), 2, "{skills}");
     let audit = victim.session.ask(json!({ "type": "audit_verify" })).await;
     assert_eq!(audit["valid"], true);
     watch::nothing_panicked();

@@ -11,7 +11,10 @@ fn valid(schema: &Value) -> Value {
     if let Some(values) = schema["enum"].as_array() {
         return values[0].clone();
     }
-    if let Some(alternatives) = schema["anyOf"].as_array() {
+    if !schema["const"].is_null() {
+        return schema["const"].clone();
+    }
+    if let Some(alternatives) = schema["anyOf"].as_array().or(schema["oneOf"].as_array()) {
         return valid(&alternatives[0]);
     }
     let kind = match &schema["type"] {
@@ -110,6 +113,9 @@ fn places<'a>(schema: &'a Value, at: &str, found: &mut Vec<(String, &'a Value)>)
         let place = format!("{at}/{name}");
         found.push((place.clone(), property));
         places(property, &place, found);
+    }
+    if schema["oneOf"].is_array() {
+        places(&schema["oneOf"][0], at, found);
     }
     if schema["items"].is_object() {
         let place = format!("{at}/0");

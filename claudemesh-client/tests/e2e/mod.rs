@@ -118,7 +118,7 @@ macro_rules! suite {
                 original_clients_use_shared_sql_as_before
             }
             vectors {
-                defect_036_037_054_texts_are_found_by_meaning
+                defect_036_037_texts_are_found_by_meaning
                 an_embedder_makes_the_vectors
                 who_may_not_is_refused_and_nothing_is_changed
                 what_does_not_fit_is_refused_with_its_field

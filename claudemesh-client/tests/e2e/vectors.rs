@@ -57,7 +57,7 @@ fn fields(value: Value) -> BTreeMap<String, Value> {
     serde_json::from_value(value).unwrap()
 }
 
-pub async fn defect_036_037_054_texts_are_found_by_meaning(database: Database) {
+pub async fn defect_036_037_texts_are_found_by_meaning(database: Database) {
     let (mut lab, Three { ana, ben, cara }) = Lab::with_three(database).await;
     assert_eq!(collections(&ana).await, CollectionList::default());
     // More than the hundred that were looked at, and the one that fits comes last.

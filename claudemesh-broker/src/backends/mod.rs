@@ -6,5 +6,6 @@ pub mod embedder;
 pub mod graph;
 mod http_client;
 pub(crate) mod mesh_file;
+mod per_mesh;
 pub mod sql;
 pub mod vector;

@@ -3,7 +3,8 @@
 use super::{PATIENCE, Person};
 use serde_json::{Value, json};
 use std::process::Stdio;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::time::timeout;
 
@@ -11,6 +12,8 @@ pub struct Raw {
     pub child: Child,
     stdin: Option<ChildStdin>,
     lines: Lines<BufReader<ChildStdout>>,
+    /// What it wrote to standard error.
+    log: Arc<Mutex<Vec<u8>>>,
     /// Every line so far.
     pub seen: Vec<Value>,
 }
@@ -27,12 +30,20 @@ impl Raw {
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         // Nobody may wait for a full pipe: with CLAUDEMESH_DEBUG the log is long.
-        let mut log = child.stderr.take().unwrap();
-        tokio::spawn(async move { tokio::io::copy(&mut log, &mut tokio::io::sink()).await });
+        let mut stderr = child.stderr.take().unwrap();
+        let log: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let kept = log.clone();
+        tokio::spawn(async move {
+            let mut part = [0; 4096];
+            while let Ok(length @ 1..) = stderr.read(&mut part).await {
+                kept.lock().unwrap().extend_from_slice(&part[..length]);
+            }
+        });
         Self {
             stdin: child.stdin.take(),
             lines,
             child,
+            log,
             seen: Vec::new(),
         }
     }
@@ -57,10 +68,11 @@ impl Raw {
 
     /// The next line; `None` at the end. Every line must be one of the protocol.
     pub async fn line(&mut self) -> Option<Value> {
-        let line = timeout(PATIENCE, self.lines.next_line())
-            .await
-            .expect("no line")
-            .unwrap()?;
+        let line = timeout(PATIENCE, self.lines.next_line()).await.unwrap_or_else(|_| {
+            let log = String::from_utf8_lossy(&self.log.lock().unwrap()).into_owned();
+            panic!("no line; its log: {log}")
+        });
+        let line = line.unwrap()?;
         let value: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no protocol: {line:?}"));
         assert_eq!(value["jsonrpc"], "2.0", "{line}");
         self.seen.push(value.clone());

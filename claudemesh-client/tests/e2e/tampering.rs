@@ -9,7 +9,7 @@ use claudemesh_client::proto::model::{Capability, DeliveryStage, GroupName, Prio
 use claudemesh_client::proto::operations;
 use claudemesh_client::proto::ops::{
     AuditQuery, AuditVerify, AuditVerifyResult, CancelTask, ClaimTask, CompleteTask, CreateStream, CreateTask, DeleteFile,
-    DeleteState, Forget, JoinGroup, LeaveGroup, MeshExecute, ReleaseTask, Remember, RemoveMember, RemoveSkill, SetGrants,
+    DeleteState, Forget, GraphExecute, JoinGroup, LeaveGroup, MeshExecute, ReleaseTask, Remember, RemoveMember, RemoveSkill, SetGrants,
     SetState, ShareSkill, SkillDeploy, SkillSource, VectorDelete, VectorStore,
 };
 use claudemesh_client::proto::tools::GrantFile;
@@ -68,6 +68,13 @@ pub async fn every_audited_operation_leaves_an_entry(database: Database) {
                 let sql = "CREATE TABLE t AS SELECT $1 AS x".to_owned();
                 let params = vec![SqlValue::Text(secret.to_owned())];
                 let request = MeshExecute { sql, params };
+                ben.request(request).await.unwrap();
+            }
+            "graph_execute" => {
+                let request = GraphExecute {
+                    cypher: "CREATE (:Secret {text: $text})".to_owned(),
+                    params: [("text".to_owned(), json!(secret))].into_iter().collect(),
+                };
                 ben.request(request).await.unwrap();
             }
             "vector_store" | "vector_delete" => {

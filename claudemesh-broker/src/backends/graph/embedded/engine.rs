@@ -2,7 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use claudemesh_proto::ops::GraphResult;
 use graph_sqlite::bounds;
@@ -16,6 +17,9 @@ use crate::backends::graph::{GraphError, GraphLimits};
 
 /// Bytes of a page: SQLite's default.
 const PAGE: u64 = 4096;
+
+/// How long opening a file waits between two tries.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// A graph in a file.
 pub(in crate::backends::graph) struct FileEngine {
@@ -66,7 +70,21 @@ impl FileEngine {
         }
     }
 
+    /// Opening writes a little: it may have to wait for a change that is under way, or for another engine that opens the
+    /// same file, and then SQLite does not always wait by itself.
     fn open(&self) -> Result<Database, GraphError> {
+        let deadline = Instant::now().checked_add(self.limits.time);
+        loop {
+            match self.try_open() {
+                Err(error) if !is_busy_error(&error) => return Err(unavailable(error)),
+                Err(_) if deadline.is_some_and(|deadline| Instant::now() > deadline) => return Err(GraphError::Busy),
+                Err(_) => sleep(AGAIN),
+                Ok(database) => return Ok(database),
+            }
+        }
+    }
+
+    fn try_open(&self) -> Result<Database, EngineError> {
         let limits = self.limits;
         let config = Config {
             busy_timeout_ms: u32::try_from(limits.time.as_millis()).unwrap_or(u32::MAX),
@@ -81,12 +99,12 @@ impl FileEngine {
         bounds::set_max_pages(Some(pages));
         let database = Database::open_with_config(&self.path, config);
         bounds::set_max_pages(None);
-        // Opening writes a little: it may have to wait for a change that is under way.
-        database.map_err(|error| match &error {
-            EngineError::Storage { source, .. } if is_busy(source.sqlite_error_code()) => GraphError::Busy,
-            _ => unavailable(error),
-        })
+        database
     }
+}
+
+fn is_busy_error(error: &EngineError) -> bool {
+    matches!(error, EngineError::Storage { source, .. } if is_busy(source.sqlite_error_code()))
 }
 
 fn is_busy(code: Option<ErrorCode>) -> bool {

@@ -4,7 +4,6 @@ mod engine;
 mod host;
 mod worker;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,6 +16,7 @@ use tokio::time::timeout;
 pub use worker::serve_if_asked;
 
 use super::{Cypher, GraphError, GraphLimits};
+use crate::backends::per_mesh::PerMesh;
 pub(super) use engine::{Engine, Job, Place, Setup};
 use host::Host;
 
@@ -34,14 +34,8 @@ const STACK: usize = 4 * 1024 * 1024;
 pub(super) struct Hosts {
     limits: GraphLimits,
     program: Option<PathBuf>,
-    open: Mutex<Open>,
+    open: PerMesh<Graph>,
     running: Arc<Semaphore>,
-}
-
-#[derive(Debug, Default)]
-struct Open {
-    graphs: HashMap<MeshId, (Arc<Graph>, u64)>,
-    uses: u64,
 }
 
 /// The engines of one mesh.
@@ -66,7 +60,7 @@ impl Hosts {
         Self {
             limits,
             program: worker::program(),
-            open: Mutex::default(),
+            open: PerMesh::new(limits.open),
             running: Arc::new(Semaphore::new(RUNNING)),
         }
     }
@@ -76,39 +70,13 @@ impl Hosts {
         self.program = Some(program.to_owned());
     }
 
-    fn lock(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The mesh's engines; those of meshes that were not used for the longest time are ended.
+    /// The mesh's engines.
     fn graph(&self, mesh: &MeshId) -> Arc<Graph> {
-        let mut open = self.lock();
-        open.uses += 1;
-        let uses = open.uses;
-        if let Some((graph, used)) = open.graphs.get_mut(mesh) {
-            *used = uses;
-            return graph.clone();
-        }
-        while open.graphs.len() >= self.limits.open {
-            let idle = open
-                .graphs
-                .iter()
-                // Those that work are not ended: their turns would be given out twice.
-                .filter(|(_, (graph, _))| Arc::strong_count(graph) == 1)
-                .min_by_key(|(_, (_, used))| *used)
-                .map(|(mesh, _)| mesh.clone());
-            match idle {
-                Some(idle) => drop(open.graphs.remove(&idle)),
-                None => break,
-            }
-        }
-        let graph = Arc::new(Graph {
+        self.open.get(mesh, || Graph {
             writing: Arc::new(Semaphore::new(1)),
             reading: Arc::new(Semaphore::new(READERS)),
             idle: Mutex::default(),
-        });
-        open.graphs.insert(mesh.clone(), (graph.clone(), uses));
-        graph
+        })
     }
 
     /// Runs a query in its turn. `place` says where the mesh's graph is.
@@ -149,7 +117,7 @@ impl Hosts {
 
     /// Ends engines that nobody has used for a while.
     pub(super) fn sweep(&self) {
-        for (graph, _) in self.lock().graphs.values() {
+        for graph in self.open.all() {
             let mut idle = graph.idle();
             idle.writer.take_if(|host| host.idle() > IDLE);
             idle.readers.retain(|host| host.idle() <= IDLE);
@@ -159,7 +127,7 @@ impl Hosts {
     /// Ends all engines; there will be no others.
     pub(super) fn close(&self) {
         self.running.close();
-        self.lock().graphs.clear();
+        drop(self.open.take_all());
     }
 }
 

@@ -4,7 +4,6 @@ mod connection;
 mod guard;
 mod run;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,6 +16,7 @@ use tokio::time::timeout;
 
 use super::{SharedSql, SqlError, SqlLimits, Statement};
 use crate::backends::mesh_file;
+use crate::backends::per_mesh::PerMesh;
 use connection::{Access, Guarded};
 
 /// How many statements of one mesh read at once.
@@ -29,14 +29,8 @@ const RUNNING: usize = 16;
 pub struct SqliteSql {
     directory: PathBuf,
     limits: SqlLimits,
-    open: Mutex<Open>,
+    open: PerMesh<Database>,
     running: Arc<Semaphore>,
-}
-
-#[derive(Debug, Default)]
-struct Open {
-    databases: HashMap<MeshId, (Arc<Database>, u64)>,
-    uses: u64,
 }
 
 /// The connections to one mesh's file.
@@ -61,7 +55,7 @@ impl SqliteSql {
         Ok(Self {
             directory,
             limits,
-            open: Mutex::default(),
+            open: PerMesh::new(limits.open),
             running: Arc::new(Semaphore::new(RUNNING)),
         })
     }
@@ -70,41 +64,15 @@ impl SqliteSql {
         mesh_file::path(&self.directory, mesh)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The mesh's database; those that were not used for the longest time are closed.
+    /// The mesh's database.
     fn database(&self, mesh: &MeshId) -> Arc<Database> {
-        let mut open = self.lock();
-        open.uses += 1;
-        let uses = open.uses;
-        if let Some((database, used)) = open.databases.get_mut(mesh) {
-            *used = uses;
-            return database.clone();
-        }
-        while open.databases.len() >= self.limits.open {
-            let idle = open
-                .databases
-                .iter()
-                // Those that work are not closed: their statements go on, and the file would be open twice.
-                .filter(|(_, (database, _))| Arc::strong_count(database) == 1)
-                .min_by_key(|(_, (_, used))| *used)
-                .map(|(mesh, _)| mesh.clone());
-            match idle {
-                Some(idle) => drop(open.databases.remove(&idle)),
-                None => break,
-            }
-        }
-        let database = Arc::new(Database {
+        self.open.get(mesh, || Database {
             path: self.path(mesh),
             limits: self.limits,
             writer: Arc::default(),
             reading: Arc::new(Semaphore::new(READERS)),
             idle_readers: Mutex::default(),
-        });
-        open.databases.insert(mesh.clone(), (database.clone(), uses));
-        database
+        })
     }
 
     /// Runs `work` on a thread of its own, in its turn.
@@ -222,7 +190,7 @@ impl SharedSql for SqliteSql {
     fn close(&self) -> BoxFuture<'_, ()> {
         async move {
             self.running.close();
-            self.lock().databases.clear();
+            drop(self.open.take_all());
         }
         .boxed()
     }

@@ -7,6 +7,7 @@ mod matrix;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::sleep;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use uuid::Uuid;
 
 use super::{Actor, Hit, NewVector, Query, Stored, VectorBackend, VectorError, VectorLimits};
 use crate::backends::mesh_file;
+use crate::backends::per_mesh::PerMesh;
 use file::{CollectionRow, MeshFile};
 use matrix::{Deadline, Matrix, Memory, Reservation, row_bytes};
 
@@ -43,13 +45,9 @@ struct Shared {
     directory: PathBuf,
     limits: VectorLimits,
     memory: Arc<Memory>,
-    open: Mutex<Open>,
-}
-
-#[derive(Debug, Default)]
-struct Open {
-    meshes: HashMap<MeshId, (Arc<Mesh>, u64)>,
-    uses: u64,
+    open: PerMesh<Mesh>,
+    /// Uses of collections, counted.
+    uses: AtomicU64,
 }
 
 /// One mesh's file and what of it is in memory.
@@ -99,7 +97,8 @@ impl SqliteVectors {
                 directory,
                 limits,
                 memory: Arc::new(Memory::new(limits.memory)),
-                open: Mutex::default(),
+                open: PerMesh::new(limits.open),
+                uses: AtomicU64::new(0),
             }),
             running: Arc::new(Semaphore::new(RUNNING)),
         })
@@ -179,59 +178,24 @@ async fn on_thread<T: Send + 'static>(
         .unwrap_or_else(|error| Err(VectorError::Unavailable(error.to_string())))
 }
 
-/// Closes files on a thread where it holds nobody up: the last one to close a file may have to write.
-fn close_elsewhere(what: impl Send + 'static) {
-    match tokio::runtime::Handle::try_current() {
-        Ok(runtime) => drop(runtime.spawn_blocking(move || drop(what))),
-        Err(_) => drop(what),
-    }
-}
-
 impl Shared {
     fn path(&self, mesh: &MeshId) -> PathBuf {
         mesh_file::path(&self.directory, mesh)
     }
 
-    /// The mesh; those that were not used for the longest time are closed.
     fn mesh(&self, id: &MeshId) -> Arc<Mesh> {
-        let mut open = lock(&self.open);
-        open.uses += 1;
-        let uses = open.uses;
-        if let Some((mesh, used)) = open.meshes.get_mut(id) {
-            *used = uses;
-            return mesh.clone();
-        }
-        while open.meshes.len() >= self.limits.open {
-            let idle = open
-                .meshes
-                .iter()
-                // Those that work are not closed: what they have in memory would be there twice.
-                .filter(|(_, (mesh, _))| Arc::strong_count(mesh) == 1)
-                .min_by_key(|(_, (_, used))| *used)
-                .map(|(id, _)| id.clone());
-            match idle {
-                Some(idle) => close_elsewhere(open.meshes.remove(&idle)),
-                None => break,
-            }
-        }
-        let mesh = Arc::new(Mesh {
+        self.open.get(id, || Mesh {
             path: self.path(id),
             writer: Arc::default(),
             reading: Arc::new(Semaphore::new(READERS)),
             idle_readers: Mutex::default(),
             collections: Mutex::default(),
-        });
-        open.meshes.insert(id.clone(), (mesh.clone(), uses));
-        mesh
+        })
     }
 
     /// The place of a collection in memory.
     fn place(&self, mesh: &Mesh, name: &str) -> Arc<Collection> {
-        let uses = {
-            let mut open = lock(&self.open);
-            open.uses += 1;
-            open.uses
-        };
+        let uses = self.uses.fetch_add(1, Ordering::Relaxed);
         let mut collections = lock(&mesh.collections);
         let (collection, used) = collections.entry(name.to_owned()).or_default();
         *used = uses;
@@ -255,9 +219,8 @@ impl Shared {
 
     /// Takes the collection that was not used for the longest time out of memory. `false` if all are in use, or none is there.
     fn forget_one(&self) -> bool {
-        let meshes: Vec<Arc<Mesh>> = lock(&self.open).meshes.values().map(|(mesh, _)| mesh.clone()).collect();
         let mut candidates: Vec<(u64, Arc<Collection>)> = Vec::new();
-        for mesh in meshes {
+        for mesh in self.open.all() {
             let collections = lock(&mesh.collections);
             candidates.extend(
                 collections
@@ -443,7 +406,7 @@ impl VectorBackend for SqliteVectors {
     fn close(&self) -> BoxFuture<'_, ()> {
         async move {
             self.running.close();
-            let meshes = std::mem::take(&mut lock(&self.shared.open).meshes);
+            let meshes = self.shared.open.take_all();
             let closing = on_thread(move || {
                 drop(meshes);
                 Ok(())

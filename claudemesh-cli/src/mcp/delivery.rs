@@ -67,13 +67,18 @@ impl Desk {
         mut events: EventStream,
         mode: watch::Sender<Option<MessageMode>>,
     ) {
+        let follow_profile = || {
+            let profile = client.hello().map(|hello| hello.member_profile.message_mode);
+            mode.send_if_modified(|mode| std::mem::replace(mode, profile) != profile);
+        };
+        // It may have connected before anybody listened.
+        if client.state().is_open() && self.mode.is_none() {
+            follow_profile();
+        }
         while let Some(event) = events.next().await {
             let current = *mode.borrow();
             match event {
-                ClientEvent::Connection(state) if state.is_open() && self.mode.is_none() => {
-                    let profile = client.hello().map(|hello| hello.member_profile.message_mode);
-                    mode.send_if_modified(|mode| std::mem::replace(mode, profile) != profile);
-                }
+                ClientEvent::Connection(state) if state.is_open() && self.mode.is_none() => follow_profile(),
                 ClientEvent::Message(message) if current == Some(MessageMode::Inbox) => self.point(&message).await,
                 ClientEvent::Lagged(_) if current == Some(MessageMode::Inbox) => self.mail.pointed(),
                 ClientEvent::Warning(warning) => self.mail.warn(&client.identity().slug, &warning),

@@ -181,51 +181,46 @@ impl Store {
         event_type: Option<&str>,
     ) -> Result<AuditPage, StoreError> {
         let offset = super::rows::to_i64(offset)?;
-        let only = match event_type {
-            None => "TRUE",
-            Some(MESSAGE_SENT) => "event_type = $4",
-            // The second part names the rows of the index.
-            Some(_) => "event_type = $4 AND event_type <> 'message_sent'",
+        // Entries are numbered from 1 without gaps. `<> 'message_sent'` names the rows of the index of types.
+        const LENGTH: &str = "(SELECT COALESCE(MAX(id), 0) FROM audit_log WHERE mesh_id = $1)";
+        const OTHERS: &str = "mesh_id = $1 AND event_type <> 'message_sent'";
+        let (only, total) = match event_type {
+            None => ("$2 = ''", LENGTH.to_owned()),
+            Some(MESSAGE_SENT) => (
+                "event_type = $2",
+                format!("{LENGTH} - (SELECT COUNT(*) FROM audit_log WHERE {OTHERS})"),
+            ),
+            Some(_) => (
+                "event_type = $2 AND event_type <> 'message_sent'",
+                format!("(SELECT COUNT(*) FROM audit_log WHERE {OTHERS} AND event_type = $2)"),
+            ),
         };
-        let text = format!("SELECT * FROM audit_log WHERE mesh_id = $1 AND {only} ORDER BY id DESC LIMIT $2 OFFSET $3");
-        let mut query = sqlx::query(AssertSqlSafe(text))
+        // One statement, so that entries that are added meanwhile count for neither or both. Without a row there is nothing
+        // to be in step with.
+        let page = format!(
+            "SELECT a.*, {total} AS total FROM audit_log AS a WHERE mesh_id = $1 AND {only} \
+             ORDER BY id DESC LIMIT $3 OFFSET $4"
+        );
+        let of = event_type.unwrap_or_default();
+        let rows = sqlx::query(AssertSqlSafe(page))
             .bind(mesh.as_str())
+            .bind(of)
             .bind(i64::from(limit))
-            .bind(offset);
-        if let Some(event_type) = event_type {
-            query = query.bind(event_type);
-        }
-        let rows = query.fetch_all(self.pool()).await?;
-        let total = match event_type {
-            None => self.audit_length(mesh).await?,
-            Some(MESSAGE_SENT) => {
-                let others = "SELECT COUNT(*) AS n FROM audit_log WHERE mesh_id = $1 AND event_type <> 'message_sent'";
-                let others = sqlx::query(others).bind(mesh.as_str()).fetch_one(self.pool()).await?;
-                let others = count(&others, "n")?;
-                self.audit_length(mesh).await?.saturating_sub(others)
-            }
-            Some(event_type) => {
-                let same = "SELECT COUNT(*) AS n FROM audit_log \
-                            WHERE mesh_id = $1 AND event_type = $2 AND event_type <> 'message_sent'";
-                let same = sqlx::query(same)
-                    .bind(mesh.as_str())
-                    .bind(event_type)
-                    .fetch_one(self.pool())
-                    .await?;
-                count(&same, "n")?
+            .bind(offset)
+            .fetch_all(self.pool())
+            .await?;
+        let total = match rows.first() {
+            Some(row) => count(row, "total")?,
+            None => {
+                let total = format!("SELECT {total} AS total WHERE $2 = $2");
+                let query = sqlx::query(AssertSqlSafe(total)).bind(mesh.as_str()).bind(of);
+                count(&query.fetch_one(self.pool()).await?, "total")?
             }
         };
         Ok(AuditPage {
             rows: rows.iter().map(audit_row).collect::<Result<_, _>>()?,
             total,
         })
-    }
-
-    /// Number of entries of a mesh: they are numbered from 1 without gaps.
-    async fn audit_length(&self, mesh: &MeshId) -> Result<u64, StoreError> {
-        let newest = sqlx::query("SELECT COALESCE(MAX(id), 0) AS n FROM audit_log WHERE mesh_id = $1");
-        let newest = newest.bind(mesh.as_str()).fetch_one(self.pool()).await?;
-        count(&newest, "n")
     }
 
     /// Recomputes the chain of a mesh, a page at a time.

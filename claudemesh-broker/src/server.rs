@@ -15,8 +15,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::backends::blob::{BlobStore, DirectoryBlobs};
 use crate::backends::embedder::{EmbedError, Embedder, HttpEmbedder};
+use crate::backends::graph::GraphStore;
 use crate::backends::graph::embedded::GraphFiles;
-use crate::backends::graph::{GraphError, GraphStore};
 use crate::backends::mesh_file;
 use crate::backends::sql::postgres::PostgresSql;
 use crate::backends::sql::sqlite::SqliteSql;
@@ -24,7 +24,7 @@ use crate::backends::sql::{SharedSql, SqlError};
 use crate::backends::vector::{SqliteVectors, VectorBackend};
 use crate::broker::now_ms;
 use crate::cluster::InProcess;
-use crate::config::{Config, DatabaseUrl, SharedSqlEngine};
+use crate::config::{Config, ConfigError, DatabaseUrl, SharedSqlEngine};
 use crate::features;
 use crate::files::Files;
 use crate::gateway::Gateway;
@@ -65,6 +65,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The settings are for another build.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The broker's key cannot be used.
     #[error(transparent)]
     Key(#[from] BrokerKeyError),
@@ -83,9 +86,6 @@ pub enum StartError {
     /// The embedder cannot be used.
     #[error(transparent)]
     Embedder(#[from] EmbedError),
-    /// The graphs cannot be used.
-    #[error(transparent)]
-    Graph(#[from] GraphError),
 }
 
 /// A broker that listens. Dropping it stops it without waiting; [`RunningBroker::shutdown`] is graceful.
@@ -203,6 +203,12 @@ fn make_directory(path: &Path) -> Result<(), StartError> {
     })
 }
 
+/// For settings that a program has made itself; those of the environment are refused as they are read.
+#[cfg(not(all(feature = "neo4j", feature = "qdrant", feature = "s3")))]
+fn missing(variable: &'static str, feature: &'static str) -> StartError {
+    ConfigError::Feature { variable, feature }.into()
+}
+
 /// Where the bytes of shared files are.
 fn open_blobs(config: &Config) -> Result<Arc<dyn BlobStore>, StartError> {
     match config.files.s3.clone() {
@@ -213,9 +219,7 @@ fn open_blobs(config: &Config) -> Result<Arc<dyn BlobStore>, StartError> {
             Ok(Arc::new(blobs.map_err(|error| StartError::Blobs(error.to_string()))?))
         }
         #[cfg(not(feature = "s3"))]
-        Some(_) => Err(StartError::Blobs(
-            "S3_ENDPOINT is set, but this broker was built without the feature `s3`".to_owned(),
-        )),
+        Some(_) => Err(missing("S3_ENDPOINT", "s3")),
     }
 }
 
@@ -262,9 +266,7 @@ fn open_vectors(config: &Config) -> Result<Box<dyn VectorBackend>, StartError> {
             ))
         }
         #[cfg(not(feature = "qdrant"))]
-        Some(_) => Err(StartError::Vectors(
-            "QDRANT_URL is set, but this broker was built without the feature `qdrant`".to_owned(),
-        )),
+        Some(_) => Err(missing("QDRANT_URL", "qdrant")),
     }
 }
 
@@ -288,10 +290,7 @@ fn open_graphs(config: &Config) -> Result<Box<dyn GraphStore>, StartError> {
             Ok(Box::new(graphs))
         }
         #[cfg(not(feature = "neo4j"))]
-        Some(_) => Err(GraphError::Unavailable(
-            "NEO4J_URL is set, but this broker was built without the feature `neo4j`".to_owned(),
-        )
-        .into()),
+        Some(_) => Err(missing("NEO4J_URL", "neo4j")),
     }
 }
 

@@ -180,10 +180,10 @@ impl Store {
         offset: u64,
         event_type: Option<&str>,
     ) -> Result<AuditPage, StoreError> {
-        let offset = super::rows::to_i64(offset)?;
         // Entries are numbered from 1 without gaps. `<> 'message_sent'` names the rows of the index of types.
         const LENGTH: &str = "(SELECT COALESCE(MAX(id), 0) FROM audit_log WHERE mesh_id = $1)";
         const OTHERS: &str = "mesh_id = $1 AND event_type <> 'message_sent'";
+        let offset = super::rows::to_i64(offset)?;
         let (only, total) = match event_type {
             None => ("$2 = ''", LENGTH.to_owned()),
             Some(MESSAGE_SENT) => (

@@ -6,12 +6,9 @@ mod json;
 use std::path::{Path, PathBuf};
 
 use claudemesh_proto::model::MeshId;
-use claudemesh_proto::ops::GraphResult;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 
-use super::hosts::{Hosts, Place};
-use super::{Cypher, GraphError, GraphLimits, GraphStore};
+use super::GraphLimits;
+use super::hosts::{Hosted, Hosts, Place};
 use crate::backends::mesh_file;
 
 pub(super) use engine::FileEngine;
@@ -43,27 +40,14 @@ impl GraphFiles {
         self.hosts.served_by(program);
         self
     }
-
-    async fn run(&self, mesh: &MeshId, cypher: Cypher, writes: bool) -> Result<GraphResult, GraphError> {
-        let place = || Place::File(mesh_file::path(&self.directory, mesh));
-        self.hosts.run(mesh, place, cypher, writes).await
-    }
 }
 
-impl GraphStore for GraphFiles {
-    fn query<'a>(&'a self, mesh: &'a MeshId, cypher: Cypher) -> BoxFuture<'a, Result<GraphResult, GraphError>> {
-        self.run(mesh, cypher, false).boxed()
+impl Hosted for GraphFiles {
+    fn hosts(&self) -> &Hosts {
+        &self.hosts
     }
 
-    fn execute<'a>(&'a self, mesh: &'a MeshId, cypher: Cypher) -> BoxFuture<'a, Result<GraphResult, GraphError>> {
-        self.run(mesh, cypher, true).boxed()
-    }
-
-    fn sweep(&self) {
-        self.hosts.sweep();
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        async { self.hosts.close() }.boxed()
+    fn place(&self, mesh: &MeshId) -> Place {
+        Place::File(mesh_file::path(&self.directory, mesh))
     }
 }

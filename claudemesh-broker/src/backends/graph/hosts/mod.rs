@@ -4,18 +4,21 @@ mod engine;
 mod host;
 mod worker;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use claudemesh_proto::model::MeshId;
 use claudemesh_proto::ops::GraphResult;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 pub use worker::serve_if_asked;
 
-use super::{Cypher, GraphError, GraphLimits};
+use super::{Cypher, GraphError, GraphLimits, GraphStore};
 use crate::backends::per_mesh::PerMesh;
 pub(super) use engine::{Engine, Job, Place, Setup};
 use host::Host;
@@ -128,6 +131,33 @@ impl Hosts {
     pub(super) fn close(&self) {
         self.running.close();
         drop(self.open.take_all());
+    }
+}
+
+/// Graphs that engines serve.
+pub(super) trait Hosted: fmt::Debug + Send + Sync {
+    /// The engines.
+    fn hosts(&self) -> &Hosts;
+
+    /// Where the mesh's graph is.
+    fn place(&self, mesh: &MeshId) -> Place;
+}
+
+impl<T: Hosted> GraphStore for T {
+    fn query<'a>(&'a self, mesh: &'a MeshId, cypher: Cypher) -> BoxFuture<'a, Result<GraphResult, GraphError>> {
+        self.hosts().run(mesh, || self.place(mesh), cypher, false).boxed()
+    }
+
+    fn execute<'a>(&'a self, mesh: &'a MeshId, cypher: Cypher) -> BoxFuture<'a, Result<GraphResult, GraphError>> {
+        self.hosts().run(mesh, || self.place(mesh), cypher, true).boxed()
+    }
+
+    fn sweep(&self) {
+        self.hosts().sweep();
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        async { self.hosts().close() }.boxed()
     }
 }
 

@@ -10,13 +10,10 @@ mod json;
 use std::path::Path;
 
 use claudemesh_proto::model::MeshId;
-use claudemesh_proto::ops::GraphResult;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use super::hosts::{Hosts, Place};
-use super::{Cypher, GraphError, GraphLimits, GraphStore};
+use super::GraphLimits;
+use super::hosts::{Hosted, Hosts, Place};
 use crate::config::{Neo4jSettings, Secret};
 
 pub(super) use engine::ServerEngine;
@@ -53,34 +50,19 @@ impl Neo4jGraphs {
         self.hosts.served_by(program);
         self
     }
-
-    async fn run(&self, mesh: &MeshId, cypher: Cypher, writes: bool) -> Result<GraphResult, GraphError> {
-        let place = || {
-            Place::Neo4j(Server {
-                url: self.settings.url.to_string(),
-                user: self.settings.user.clone(),
-                password: self.settings.password.as_ref().map(Secret::expose).map(str::to_owned),
-                mesh: mesh.as_str().to_owned(),
-            })
-        };
-        self.hosts.run(mesh, place, cypher, writes).await
-    }
 }
 
-impl GraphStore for Neo4jGraphs {
-    fn query<'a>(&'a self, mesh: &'a MeshId, cypher: Cypher) -> BoxFuture<'a, Result<GraphResult, GraphError>> {
-        self.run(mesh, cypher, false).boxed()
+impl Hosted for Neo4jGraphs {
+    fn hosts(&self) -> &Hosts {
+        &self.hosts
     }
 
-    fn execute<'a>(&'a self, mesh: &'a MeshId, cypher: Cypher) -> BoxFuture<'a, Result<GraphResult, GraphError>> {
-        self.run(mesh, cypher, true).boxed()
-    }
-
-    fn sweep(&self) {
-        self.hosts.sweep();
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        async { self.hosts.close() }.boxed()
+    fn place(&self, mesh: &MeshId) -> Place {
+        Place::Neo4j(Server {
+            url: self.settings.url.to_string(),
+            user: self.settings.user.clone(),
+            password: self.settings.password.as_ref().map(Secret::expose).map(str::to_owned),
+            mesh: mesh.as_str().to_owned(),
+        })
     }
 }

@@ -192,6 +192,12 @@ impl Delivery {
         self.with(now, member, grants, |queue, context| queue.accepted(message, context));
     }
 
+    /// The sender repeats a message that is on disk and that `member` does not have. If an earlier try looked failed, nobody
+    /// was told of it: then it is read before what the sender sends next. Call it where [`Self::accepted`] would be called.
+    pub fn repeated(&mut self, now: Now, member: &MemberId, message: (&MessageId, Priority, i64), grants: &dyn Grants) {
+        self.with(now, member, grants, |queue, context| queue.repeated(message, context));
+    }
+
     /// A message for `member` is on disk, and the member was removed in between: it ends as `revoked`.
     pub fn removed_meanwhile(&mut self, member: &MemberId, message: Arc<Message>) {
         self.out.push(Output::Ended {

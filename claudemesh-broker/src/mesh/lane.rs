@@ -94,6 +94,17 @@ impl Lane {
         false
     }
 
+    /// Whether no read would bring a message that is on disk and not in memory. If one would, it is made sure of.
+    pub(super) fn has_missed(&mut self, seq: i64) -> bool {
+        if seq <= self.cursor || !self.more {
+            return true;
+        }
+        if let Some(load) = &mut self.load {
+            load.overtaken = true;
+        }
+        false
+    }
+
     /// Puts a message into memory. Unless the store is read up to here, [`Lane::pass`] has to be told too.
     pub(super) fn insert(&mut self, waiting: Waiting) {
         let seq = waiting.message.seq;

@@ -105,6 +105,15 @@ impl MemberQueue {
         self.pump_lane(priority, context);
     }
 
+    pub(super) fn repeated(&mut self, (id, priority, seq): (&MessageId, Priority, i64), context: &mut Context<'_>) {
+        let is_known = self.index.contains_key(id) || self.settled.contains(&seq);
+        if self.sessions.is_empty() || is_known || !self.lane_mut(priority).has_missed(seq) {
+            return;
+        }
+        self.lane_mut(priority).rewind();
+        self.pump_lane(priority, context);
+    }
+
     pub(super) fn loaded(
         &mut self,
         request: &LoadRequest,

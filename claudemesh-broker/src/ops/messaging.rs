@@ -227,15 +227,22 @@ fn store(
             Err(error) => Err(error),
         };
         if let Ok(outcome) = &outcome
-            && !outcome.duplicate
+            && outcome.pending > 0
         {
-            let stored = StoredMessage {
-                seq: outcome.seq,
-                row: message,
-            };
             let mut guard = mesh.lock();
             let state = &mut *guard;
-            deliver(state, &stored, &accepted);
+            if outcome.duplicate {
+                let repeated = (&outcome.message_id, message.priority, outcome.seq);
+                for (member, _) in &accepted {
+                    state.delivery.repeated(now(), member, repeated, &state.mesh);
+                }
+            } else {
+                let stored = StoredMessage {
+                    seq: outcome.seq,
+                    row: message,
+                };
+                deliver(state, &stored, &accepted);
+            }
             run_outputs(&broker, mesh, state, now_ms());
         }
         if let (Err(error), Some(id)) = (&outcome, &client_id) {

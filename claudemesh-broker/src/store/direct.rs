@@ -289,16 +289,22 @@ fn insert(connection: &Connection, numbering: &mut Numbering, new: &NewMessage) 
 /// The answer to a message whose id is taken. Keys that are not ids do not come this way: see [`takes`].
 fn repetition(connection: &Connection, row: &MessageRow) -> Checked<MessageOutcome> {
     let mut statement = connection.prepare_cached(
-        "SELECT m.seq, COUNT(d.seq), COUNT(CASE WHEN d.stage = 5 THEN 1 END) FROM message m \
+        "SELECT m.seq, COUNT(d.seq), COUNT(CASE WHEN d.stage = 5 THEN 1 END), \
+         COUNT(CASE WHEN d.stage = 0 THEN 1 END) FROM message m \
          LEFT JOIN delivery d ON d.seq = m.seq \
          WHERE m.mesh_id = ?1 AND m.sender_member_id = ?2 AND m.id = ?3 GROUP BY m.seq",
     )?;
     let key = params![row.mesh_id.as_str(), row.sender_member_id.as_str(), row.id.as_str()];
     let earlier = statement.query_row(key, |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, u32>(1)?, row.get::<_, u32>(2)?))
+        Ok((
+            row.get::<_, i64>(0)?,
+            row.get::<_, u32>(1)?,
+            row.get::<_, u32>(2)?,
+            row.get::<_, u32>(3)?,
+        ))
     });
     let is_key = row.client_id.is_some();
-    let Some((seq, all, refused)) = earlier.optional()?.filter(|_| is_key) else {
+    let Some((seq, all, refused, pending)) = earlier.optional()?.filter(|_| is_key) else {
         return Ok(Err(StoreError::Conflict(
             "another message of this mesh has this id".into(),
         )));
@@ -309,6 +315,7 @@ fn repetition(connection: &Connection, row: &MessageRow) -> Checked<MessageOutco
         duplicate: true,
         recipients: all - refused,
         refused,
+        pending,
     }))
 }
 

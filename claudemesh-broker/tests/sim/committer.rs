@@ -78,6 +78,9 @@ impl World {
                         let message = self.store.rows[&seq].message.clone();
                         self.deliver(&message, &recipients);
                     }
+                    if duplicate {
+                        self.repeated(seq);
+                    }
                     self.acknowledge(connection, sender, &id);
                 }
                 _ => self.down(connection, Down::Sent(id, None)),
@@ -133,6 +136,24 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// A sender repeats what is in the store: whoever does not have it gets it before what follows.
+    fn repeated(&mut self, seq: i64) {
+        let stored = &self.store.rows[&seq];
+        let message = stored.message.clone();
+        let pending = stored
+            .deliveries
+            .iter()
+            .filter(|(_, stage)| **stage == DeliveryStage::Accepted);
+        let members: Vec<_> = pending.map(|(member, _)| member_id(*member)).collect();
+        let now = self.now();
+        let broker = self.broker.as_mut().unwrap();
+        for member in &members {
+            let repeated = (&message.id, message.priority, seq);
+            broker.delivery.repeated(now, member, repeated, &broker.mesh);
+        }
+        self.run_outputs();
     }
 
     /// The store is there again after a failure: what became of the writes that failed is not known.

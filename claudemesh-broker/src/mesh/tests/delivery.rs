@@ -760,6 +760,41 @@ fn what_is_acknowledged_while_it_is_read_from_the_store_is_not_delivered_again()
     assert_eq!(bench.outputs(), ["p1<m2"]);
 }
 
+/// A commit looked failed: the sender repeats the message and goes on. It must not come after what follows.
+#[test]
+fn what_is_repeated_is_read_before_what_follows() {
+    let mut bench = Bench::new();
+    bench.open("p1");
+    assert_eq!(bench.accept(next(1)), ["p1<m1"]);
+    let now = bench.now();
+    let facts = next(2);
+    let repeated = (&facts.id, facts.priority, facts.seq);
+    bench.delivery.repeated(now, &"ann".into(), repeated, &anybody);
+    // What is known is not looked for.
+    let known = next(1);
+    bench
+        .delivery
+        .repeated(now, &"ann".into(), (&known.id, known.priority, known.seq), &anybody);
+    let loads: Vec<_> = bench.delivery.drain_outputs().collect();
+    assert_eq!(loads.len(), 1);
+    assert!(bench.accept(next(3)).is_empty(), "it waits for the read");
+    let Output::Load(request) = &loads[0] else { panic!() };
+    let found = vec![Arc::new(next(2).into())];
+    bench.delivery.loaded(now, request, found, false, &anybody);
+    let mut outputs = Vec::new();
+    let mut again = Vec::new();
+    for output in bench.delivery.drain_outputs() {
+        match output {
+            Output::Load(request) => again.push(request),
+            output => outputs.push(short(output)),
+        }
+    }
+    assert_eq!(outputs, ["p1<m2"]);
+    let found = vec![Arc::new(next(3).into())];
+    bench.delivery.loaded(now, &again[0], found, false, &anybody);
+    assert_eq!(bench.outputs(), ["p1<m3"]);
+}
+
 #[test]
 fn reading_again_finds_what_nobody_was_told_of_and_leaves_leases_alone() {
     let mut bench = Bench::new();

@@ -253,7 +253,8 @@ async fn repetition(
     };
     let message_id: MessageId = text(&earlier, "id")?;
     let counts = sqlx::query(
-        "SELECT COUNT(*) AS n, COUNT(CASE WHEN stage = 5 THEN 1 END) AS refused FROM delivery WHERE seq = $1",
+        "SELECT COUNT(*) AS n, COUNT(CASE WHEN stage = 5 THEN 1 END) AS refused, \
+         COUNT(CASE WHEN stage = 0 THEN 1 END) AS pending FROM delivery WHERE seq = $1",
     )
     .bind(get::<i64>(&earlier, "seq")?)
     .fetch_one(connection)
@@ -265,5 +266,6 @@ async fn repetition(
         duplicate: true,
         recipients: u32::try_from(all - refused).unwrap_or(u32::MAX),
         refused: u32::try_from(refused).unwrap_or(u32::MAX),
+        pending: u32::try_from(count(&counts, "pending")?).unwrap_or(u32::MAX),
     }))
 }

@@ -107,6 +107,8 @@ pub struct MessageOutcome {
     pub recipients: u32,
     /// How many members refused it.
     pub refused: u32,
+    /// How many members do not have it yet.
+    pub pending: u32,
 }
 
 /// A step of one delivery.
@@ -217,6 +219,7 @@ impl NewMessage {
             duplicate: false,
             recipients: small(self.recipients.len() - refused),
             refused: small(refused),
+            pending: small(self.recipients.len() - refused),
         }
     }
 }
